@@ -1,0 +1,73 @@
+"""The one source of randomness and of identifiers.
+
+Everything random in the primitives (jitter, sampled faults, ids) is asked for here, so
+that a test can replace it for a scope and repeat a run exactly.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["new_id", "rng", "seeded", "using"]
+
+_process_rng = random.Random()  # noqa: S311 - jitter, not cryptography
+_scoped_rng: ContextVar[random.Random | None] = ContextVar("tta_rng", default=None)
+_scoped_ids: ContextVar[Callable[[], str] | None] = ContextVar("tta_ids", default=None)
+
+# Forked workers would otherwise all draw the same jitter and retry in step.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_process_rng.seed)
+
+
+def rng() -> random.Random:
+    """Return the random generator of the current scope."""
+    return _scoped_rng.get() or _process_rng
+
+
+def new_id() -> str:
+    """Return a new identifier of 32 hexadecimal digits, never all zero."""
+    make = _scoped_ids.get()
+    return os.urandom(16).hex() if make is None else make()
+
+
+@contextmanager
+def using(generator: random.Random, ids: Callable[[], str]) -> Iterator[None]:
+    """Use this generator and this factory of ids in the current scope.
+
+    Args:
+        generator: What `rng` returns inside.
+        ids: What `new_id` calls inside.
+    """
+    rng_token = _scoped_rng.set(generator)
+    ids_token = _scoped_ids.set(ids)
+    try:
+        yield
+    finally:
+        _scoped_ids.reset(ids_token)
+        _scoped_rng.reset(rng_token)
+
+
+@contextmanager
+def seeded(seed: int | str) -> Iterator[random.Random]:
+    """Draw chance and ids from generators with this seed in the current scope.
+
+    Ids have a generator of their own: asking for one more id does not change the
+    jitter that follows.
+
+    Args:
+        seed: Equal seeds give equal draws on every interpreter and platform.
+
+    Yields:
+        The generator that `rng` returns inside.
+    """
+    generator = random.Random(f"{seed}/chance")  # noqa: S311 - repeatable on purpose
+    ids = random.Random(f"{seed}/ids")  # noqa: S311 - repeatable on purpose
+    with using(generator, lambda: f"{ids.getrandbits(128) | 1:032x}"):
+        yield generator

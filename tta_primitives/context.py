@@ -1,0 +1,462 @@
+"""What travels along a run: ids, shared state, the deadline, and the position in the tree.
+
+A run is one `execute` called from outside. Everything that the whole run shares sits in
+one record; a `WorkflowContext` is a view of it with a deadline, an idempotency key and a
+position of its own. Primitives hand *views* down and never change the caller's.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from asyncio import get_running_loop
+from asyncio.events import _get_running_loop
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from urllib.parse import quote, unquote
+
+from tta_primitives.chance import new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tta_primitives.primitive import WorkflowPrimitive
+
+__all__ = ["Position", "WorkflowContext"]
+
+T = TypeVar("T")
+
+CORRELATION_HEADER = "x-correlation-id"
+_MAX_HEADER = 256
+# W3C Baggage, section 3.3: a platform must pass on at least this much.
+_MAX_BAGGAGE_BYTES = 8192
+
+
+class Position:
+    """A place in a workflow tree: a primitive below the position that called it.
+
+    A position belongs to a place and not to an object: the same step used twice has two.
+
+    Attributes:
+        parent: The enclosing position, or None at the root of a run.
+        primitive: The primitive that stands here.
+        label: Its name, with `#2` for a second sibling of that name.
+    """
+
+    # No __init__: positions are made on the hot path, where calling one costs as much
+    # as everything else together.
+    __slots__ = ("label", "parent", "primitive")
+
+    parent: Position | None
+    primitive: WorkflowPrimitive[Any, Any]
+    label: str
+
+    @property
+    def path(self) -> str:
+        """The labels from the root to here, joined by slashes."""
+        labels: list[str] = []
+        position: Position | None = self
+        while position is not None:
+            labels.append(position.label)
+            position = position.parent
+        return "/".join(reversed(labels))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path!r}>"
+
+
+def place(
+    parent: Position | None, primitive: WorkflowPrimitive[Any, Any], label: str
+) -> Position:
+    """Return the position of a primitive below another position."""
+    position = Position()
+    position.parent = parent
+    position.primitive = primitive
+    position.label = label
+    return position
+
+
+class KeyScope:
+    """Where idempotency keys are constant: one execution of a retry, all its attempts."""
+
+    __slots__ = ("_keys", "_number", "_path", "_seed")
+
+    def __init__(self, path: str, seed: str | None) -> None:
+        self._path = path
+        self._seed = seed
+        self._number = 0
+        self._keys: dict[str, str] = {}
+
+    def key(self, run: WorkflowContext, path: str) -> str:
+        """Return the key of the step at `path`, made on the first question."""
+        key = self._keys.get(path)
+        if key is None:
+            key = self._keys[path] = self._derive(run, path)
+        return key
+
+    def _derive(self, run: WorkflowContext, path: str) -> str:
+        if not self._number:
+            counts = run._key_scopes
+            self._number = counts[self._path] = counts.get(self._path, 0) + 1
+        text = f"{self._seed or run.run_id}\n{self._path}\n{self._number}\n{path}"
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class _Shared(Generic[T]):
+    """A field of the run, readable and settable through every view of it.
+
+    It is stored in the root context, and made there when it is first read.
+    """
+
+    def __init__(self, doc: str, make: Callable[[], T]) -> None:
+        self.__doc__ = doc
+        self._make = make
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_{name}" if name[0] != "_" else f"_{name[1:]}_"
+
+    @overload
+    def __get__(self, view: None, owner: type) -> _Shared[T]: ...
+    @overload
+    def __get__(self, view: WorkflowContext, owner: type) -> T: ...
+    def __get__(self, view: WorkflowContext | None, owner: type) -> _Shared[T] | T:
+        if view is None:
+            return self
+        stored = view._root_context().__dict__
+        value: T | None = stored.get(self._name)
+        if value is None:
+            value = stored[self._name] = self._make()
+        return value
+
+    def __set__(self, view: WorkflowContext, value: T) -> None:
+        view._root_context().__dict__[self._name] = value
+
+
+def _nothing() -> None:
+    return None
+
+
+class WorkflowContext:
+    """The context of one run, as the primitive at one position sees it.
+
+    Ids and containers are made when they are first read; creating a context costs well
+    under a microsecond.
+
+    Args:
+        correlation_id: Ties the run to a request; a new id unless given.
+        workflow_id: Names the kind of workflow, for logs and metrics.
+        session_id: Names the conversation or user session.
+        traceparent: W3C Trace Context header of the caller.
+        tracestate: W3C tracestate header of the caller.
+        baggage: W3C baggage, passed on to other services.
+        tags: Short strings for metrics and logs.
+        state: Data that steps of this run share, also across parallel branches.
+        metadata: Whatever the caller wants to keep beside the run.
+        deps: Live objects (sessions, clients); shared, never serialised.
+        deadline: When the run must be over, in seconds of the event loop's clock.
+        idempotency_key: A key of the caller's, for instance an order number. Retries
+            derive the keys of their steps from it, so that a redelivered job repeats
+            them.
+    """
+
+    # What differs from view to view has a slot; what the run shares sits in the root's
+    # __dict__, so that creating a context stores only what was given.
+    __slots__ = ("__dict__", "__weakref__", "_key", "_position", "_root", "deadline")
+
+    _root: WorkflowContext | None
+    _key: KeyScope | str | None
+    _position: Position | None
+    deadline: float | None
+
+    def __init__(
+        self,
+        correlation_id: str | None = None,
+        workflow_id: str | None = None,
+        session_id: str | None = None,
+        *,
+        traceparent: str | None = None,
+        tracestate: str | None = None,
+        baggage: dict[str, str] | None = None,
+        tags: dict[str, str] | None = None,
+        state: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
+        deps: dict[str, Any] | None = None,
+        deadline: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> None:
+        if correlation_id is not None:
+            self._correlation_id = correlation_id
+        if workflow_id is not None:
+            self._workflow_id = workflow_id
+        if session_id is not None:
+            self._session_id = session_id
+        if traceparent is not None:
+            self._traceparent = traceparent
+        if tracestate is not None:
+            self._tracestate = tracestate
+        if baggage is not None:
+            self._baggage = baggage
+        if tags is not None:
+            self._tags = tags
+        if state is not None:
+            self._state = state
+        if metadata is not None:
+            self._metadata = metadata
+        if deps is not None:
+            self._deps = deps
+        loop = _get_running_loop()
+        if loop is not None:
+            self._started_at = loop.time()
+        self._root = None
+        self._key = idempotency_key
+        self._position = None
+        self.deadline = deadline
+
+    correlation_id = _Shared("Ties the run to a request.", new_id)
+    workflow_id: _Shared[str | None] = _Shared("Names the kind of workflow.", _nothing)
+    session_id: _Shared[str | None] = _Shared("Names the user session.", _nothing)
+    traceparent: _Shared[str | None] = _Shared("W3C traceparent.", _nothing)
+    tracestate: _Shared[str | None] = _Shared("W3C tracestate.", _nothing)
+    baggage: _Shared[dict[str, str]] = _Shared("W3C baggage.", dict)
+    tags: _Shared[dict[str, str]] = _Shared("Short strings for metrics.", dict)
+    state: _Shared[dict[str, Any]] = _Shared("Data shared along the run.", dict)
+    metadata: _Shared[dict[str, Any]] = _Shared("The caller's own data.", dict)
+    deps: _Shared[dict[str, Any]] = _Shared("Live objects of the run.", dict)
+    run_id = _Shared("Identifies this run.", new_id)
+    outcomes: _Shared[dict[str, Any]] = _Shared(
+        "Who answered, by path: a fallback, a stale cache entry.", dict
+    )
+    checkpoints: _Shared[list[tuple[str, float]]] = _Shared(
+        "Names with the milliseconds since the run began.", list
+    )
+
+    _started_at: float | None = None
+    _key_scopes: _Shared[dict[str, int]] = _Shared("Key scopes by path.", dict)
+
+    def _root_context(self) -> WorkflowContext:
+        return self if self._root is None else self._root
+
+    @property
+    def path(self) -> str:
+        """The path of the position that this view was made for, "" at the root."""
+        return "" if self._position is None else self._position.path
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """A key that is the same for all attempts of this step, or None.
+
+        Inside a retry it is derived from the run and the step's path, different for
+        each step and for each execution of the retry. Elsewhere it is what the caller
+        gave to the context.
+        """
+        key = self._key
+        return key.key(self._root_context(), self.path) if isinstance(key, KeyScope) else key
+
+    def remaining(self) -> float | None:
+        """Return the seconds left to the deadline (may be negative), None without one."""
+        if self.deadline is None:
+            return None
+        return self.deadline - get_running_loop().time()
+
+    def elapsed_ms(self) -> float:
+        """Return the milliseconds since the context was created, on the loop's clock.
+
+        A context made outside an event loop counts from its first use inside one.
+        """
+        now = get_running_loop().time()
+        root = self._root_context()
+        if root._started_at is None:
+            root._started_at = now
+        return (now - root._started_at) * 1000
+
+    def checkpoint(self, name: str) -> None:
+        """Note a name with the milliseconds since the run began."""
+        self.checkpoints.append((name, self.elapsed_ms()))
+
+    def child(
+        self, *, deadline: float | None = None, isolate: bool = False
+    ) -> WorkflowContext:
+        """Return a view that shares this run, with an earlier deadline if one is given.
+
+        Args:
+            deadline: In seconds of the loop's clock; never later than this view's.
+            isolate: Give the view a deep copy of `state` instead of the shared one.
+        """
+        view = _View()
+        view._root = self._isolated() if isolate else (self._root or self)
+        view._key = self._key
+        view._position = self._position
+        view.deadline = earlier(self.deadline, deadline)
+        return view
+
+    def _isolated(self) -> WorkflowContext:
+        # What is made on first read must exist before it can be shared with the copy.
+        _ = self.correlation_id, self.run_id, self.outcomes, self.checkpoints
+        _ = self.metadata, self.tags, self.baggage, self.deps, self._key_scopes
+        root = copy.copy(self._root_context())
+        root.state = copy.deepcopy(self.state)
+        return root
+
+    def below(
+        self,
+        parent: WorkflowPrimitive[Any, Any],
+        primitive: WorkflowPrimitive[Any, Any],
+        label: str,
+    ) -> WorkflowContext:
+        """Return the view that `parent` hands to the child which it calls `label`."""
+        above = self._position
+        if above is None or above.primitive is not parent:
+            above = place(above, parent, parent.name)
+        position = Position()
+        position.parent = above
+        position.primitive = primitive
+        position.label = label
+        view = _View()
+        view._root = self._root or self
+        view._key = self._key
+        view._position = position
+        view.deadline = self.deadline
+        return view
+
+    def position_of(self, primitive: WorkflowPrimitive[Any, Any]) -> Position:
+        """Return the position of the primitive that was called with this view."""
+        position = self._position
+        if position is not None and position.primitive is primitive:
+            return position
+        return place(position, primitive, primitive.name)
+
+    def open_key_scope(self, primitive: WorkflowPrimitive[Any, Any]) -> None:
+        """Begin a scope of constant idempotency keys: one execution of a retry."""
+        inherited = self._key
+        seed = inherited if isinstance(inherited, str) else None
+        self._key = KeyScope(self.position_of(primitive).path, seed)
+
+    def to_headers(self) -> dict[str, str]:
+        """Return what another service needs to join this run.
+
+        The names are those of W3C Trace Context and W3C Baggage, and
+        `x-correlation-id`.
+        """
+        headers = {CORRELATION_HEADER: self.correlation_id}
+        if self.traceparent is not None:
+            headers["traceparent"] = self.traceparent
+            if self.tracestate is not None:
+                headers["tracestate"] = self.tracestate
+        if self.baggage:
+            headers["baggage"] = ",".join(
+                f"{quote(name, safe='')}={quote(value, safe='')}"
+                for name, value in self.baggage.items()
+            )
+        return {name: value for name, value in headers.items() if _is_safe(value)}
+
+    @classmethod
+    def from_headers(cls, headers: Mapping[str, str]) -> WorkflowContext:
+        """Return a context that continues the run described by these headers.
+
+        Names are matched without regard to case. What is malformed is left out, as W3C
+        Trace Context asks: a bad header never fails a request.
+        """
+        lower = {name.lower(): value.strip() for name, value in headers.items()}
+        correlation = lower.get(CORRELATION_HEADER, "")
+        traceparent = lower.get("traceparent", "")
+        is_traced = _is_traceparent(traceparent)
+        return cls(
+            correlation_id=correlation if 0 < len(correlation) <= _MAX_HEADER else None,
+            traceparent=traceparent if is_traced else None,
+            tracestate=lower.get("tracestate") if is_traced else None,
+            baggage=_parse_baggage(lower.get("baggage", "")) or None,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the context as plain data, for another process.
+
+        `deps` stay behind, and the deadline becomes the seconds that remain.
+        """
+        key = self.idempotency_key
+        return {
+            "correlation_id": self.correlation_id,
+            "run_id": self.run_id,
+            "workflow_id": self.workflow_id,
+            "session_id": self.session_id,
+            "traceparent": self.traceparent,
+            "tracestate": self.tracestate,
+            "baggage": dict(self.baggage),
+            "tags": dict(self.tags),
+            "state": copy.deepcopy(self.state),
+            "metadata": copy.deepcopy(self.metadata),
+            "remaining_seconds": self.remaining(),
+            "idempotency_key": key,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> WorkflowContext:
+        """Return the context that `to_dict` described; its deadline counts from now."""
+        remaining = data.get("remaining_seconds")
+        deadline = None if remaining is None else get_running_loop().time() + remaining
+        context = cls(
+            data.get("correlation_id"),
+            data.get("workflow_id"),
+            data.get("session_id"),
+            traceparent=data.get("traceparent"),
+            tracestate=data.get("tracestate"),
+            baggage=dict(data.get("baggage") or {}),
+            tags=dict(data.get("tags") or {}),
+            state=copy.deepcopy(dict(data.get("state") or {})),
+            metadata=copy.deepcopy(dict(data.get("metadata") or {})),
+            deadline=deadline,
+            idempotency_key=data.get("idempotency_key"),
+        )
+        context._run_id = data.get("run_id")
+        return context
+
+    def __repr__(self) -> str:
+        shown = f"correlation_id={self.correlation_id!r}"
+        if self._position is not None:
+            shown += f" path={self.path!r}"
+        if self.deadline is not None:
+            shown += f" deadline={self.deadline!r}"
+        return f"<WorkflowContext {shown}>"
+
+
+class _View(WorkflowContext):
+    """A context below another, of the same run."""
+
+    __slots__ = ()
+
+    # A view is filled in by whoever makes it; the slot of `object` is the quickest call.
+    __init__ = object.__init__  # type: ignore[assignment] - takes nothing, unlike its base
+
+
+def earlier(first: float | None, second: float | None) -> float | None:
+    """Return the earlier of two deadlines, None meaning that there is none."""
+    if first is None or second is None:
+        return second if first is None else first
+    return min(first, second)
+
+
+def _is_safe(value: str) -> bool:
+    """Tell whether a value may stand in a header: a line break would forge another."""
+    return value.isprintable() and value.isascii()
+
+
+def _is_traceparent(value: str) -> bool:
+    """Tell whether a value has the form of W3C Trace Context, section 3.2."""
+    parts = value.split("-")
+    if [len(part) for part in parts[:4]] != [2, 32, 16, 2]:
+        return False
+    version, trace_id, span_id, _ = parts[:4]
+    if version == "ff" or (version == "00" and len(parts) > 4):  # noqa: PLR2004
+        return False
+    hexadecimal = all(c in "0123456789abcdef" for part in parts[:4] for c in part)
+    return hexadecimal and bool(trace_id.strip("0")) and bool(span_id.strip("0"))
+
+
+def _parse_baggage(value: str) -> dict[str, str]:
+    """Read a W3C baggage header; members without an equals sign are left out."""
+    if len(value) > _MAX_BAGGAGE_BYTES:
+        return {}
+    pairs = (member.split(";")[0].partition("=") for member in value.split(","))
+    return {
+        unquote(name.strip()): unquote(content.strip())
+        for name, equals, content in pairs
+        if equals and name.strip()
+    }

@@ -1,0 +1,506 @@
+"""The one door that every call passes, and who listens at it.
+
+`WorkflowPrimitive.execute` is wrapped in a door when a class is made. While nobody
+listens the door returns the primitive's own coroutine, and that is all it does. While
+somebody does, it tells *observers* that a call started, that something happened inside
+it and that it finished, and lets *interceptors* act around it. Whatever watches or
+disturbs a workflow, in production and in tests, is one of these two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from contextlib import aclosing, contextmanager
+from contextvars import ContextVar
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from tta_primitives.context import Position, WorkflowContext
+from tta_primitives.errors import TimeoutExceededError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from tta_primitives.primitive import WorkflowPrimitive
+
+__all__ = [
+    "Call",
+    "Interceptor",
+    "Observer",
+    "add_interceptor",
+    "add_observer",
+    "current_context",
+    "emit",
+    "is_listening",
+    "listening",
+    "remove_interceptor",
+    "remove_observer",
+]
+
+logger = logging.getLogger("tta_primitives")
+
+Status: TypeAlias = Literal["running", "ok", "failed", "timed_out", "cancelled"]
+
+current: ContextVar[WorkflowContext | None] = ContextVar("tta_context", default=None)
+
+
+class Call(Position):
+    """One execution of a primitive: the record that observers and interceptors get.
+
+    It is mutable while the call runs. The error, and with it the traceback's frames, is
+    let go once the last observer has seen it.
+
+    Attributes:
+        input_data: What was given to `execute`; an interceptor may replace it.
+        context: The view that the primitive sees.
+        status: How the call stands.
+        output: What it returned; the list of chunks for a stream that was finished.
+        error: What it raised, while `finished` is told.
+        is_stream: Whether `stream` was called, rather than `execute`.
+    """
+
+    __slots__ = (
+        "_store",
+        "context",
+        "error",
+        "input_data",
+        "is_stream",
+        "output",
+        "status",
+    )
+
+    input_data: Any
+    context: WorkflowContext
+    status: Status
+    output: Any
+    error: BaseException | None
+    is_stream: bool
+    _store: dict[object, Any] | None
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - several fields
+        """Return what a slot that was not filled stands for; most never are."""
+        if name == "label":
+            self.label = self.primitive.name
+            return self.label
+        try:
+            return _UNFILLED[name]
+        except KeyError:
+            msg = f"{type(self).__name__!r} object has no attribute {name!r}"
+            raise AttributeError(msg) from None
+
+    @property
+    def store(self) -> dict[object, Any]:
+        """A place for what an observer keeps during this call, under itself as key."""
+        if self._store is None:
+            self._store = {}
+        return self._store
+
+    @property
+    def parent_call(self) -> Call | None:
+        """The call that this one was made in, None at the root of a run."""
+        position = self.parent
+        while position is not None and not isinstance(position, Call):
+            position = position.parent
+        return position
+
+
+_UNFILLED = {
+    "status": "running",
+    "output": None,
+    "error": None,
+    "is_stream": False,
+    "_store": None,
+}
+
+
+class Observer:
+    """Something that is told about calls; every method is optional.
+
+    Methods are synchronous, called in the task that executes the primitive, and never
+    change a run: what they raise is logged once and dropped.
+    """
+
+    def started(self, call: Call, /) -> None:
+        """Learn that a call began."""
+
+    def event(self, call: Call, name: str, detail: dict[str, Any], /) -> None:
+        """Learn that something happened inside a call.
+
+        Args:
+            call: The call of the primitive that tells it.
+            name: For instance `retry.scheduled`.
+            detail: What belongs to it, durations in seconds.
+        """
+
+    def finished(self, call: Call, /) -> None:
+        """Learn how a call ended: `call.status`, `call.output`, `call.error`."""
+
+
+class Interceptor:
+    """Something that acts around calls: it may change, delay, replace or fail them."""
+
+    async def execute(self, call: Call, proceed: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401 - any primitive's output
+        """Return the call's result, usually `await proceed()`.
+
+        Args:
+            call: What is about to be executed; `input_data` and `context` may be
+                replaced before `proceed`.
+            proceed: Executes the call, through the interceptors added earlier.
+        """
+        return await proceed()
+
+    def stream(
+        self, call: Call, proceed: Callable[[], AsyncIterator[Any]]
+    ) -> AsyncIterator[Any]:
+        """Return the call's chunks, usually `proceed()`."""
+        return proceed()
+
+
+class _Listeners:
+    """Observers and interceptors, with their hooks gathered for a quick round."""
+
+    def __init__(
+        self,
+        observers: tuple[Observer, ...] = (),
+        interceptors: tuple[Interceptor, ...] = (),
+    ) -> None:
+        self.observers = observers
+        self.interceptors = interceptors
+        self.started = tuple(_overridden(observers, "started"))
+        self.event = tuple(_overridden(observers, "event"))
+        self.finished = tuple(_overridden(observers, "finished"))
+
+    def __bool__(self) -> bool:
+        return bool(self.observers or self.interceptors)
+
+    def plus(self, other: _Listeners) -> _Listeners:
+        """Return these and the others; what was added later acts further outside."""
+        return _Listeners(
+            self.observers + other.observers, self.interceptors + other.interceptors
+        )
+
+
+def _overridden(observers: tuple[Observer, ...], name: str) -> Iterator[Any]:
+    for observer in observers:
+        if getattr(type(observer), name, None) is not getattr(Observer, name):
+            hook = getattr(observer, name, None)
+            if hook is not None:
+                yield hook
+
+
+class _Scope:
+    """Listeners of one scope, joined with those of the process when it was last asked."""
+
+    __slots__ = ("_joined", "_own", "_process")
+
+    def __init__(self, own: _Listeners) -> None:
+        self._own = own
+        self._process: _Listeners | None = None
+        self._joined = own
+
+    def listeners(self) -> _Listeners:
+        if self._process is not _process:
+            self._process = _process
+            self._joined = _process.plus(self._own)
+        return self._joined
+
+
+_process = _Listeners()
+_scope: ContextVar[_Scope | None] = ContextVar("tta_listeners", default=None)
+_open_scopes = 0
+# The only thing that a call looks at while nobody listens.
+_anyone = False
+
+
+def _update() -> None:
+    global _anyone  # noqa: PLW0603 - one flag for the process, read on the hot path
+    _anyone = bool(_process) or _open_scopes > 0
+
+
+def is_listening() -> bool:
+    """Tell whether anybody may listen; details worth computing are worth asking first."""
+    return _anyone
+
+
+def add_observer(observer: Observer) -> None:
+    """Tell this observer of every call in the process."""
+    _set_process(_Listeners((*_process.observers, observer), _process.interceptors))
+
+
+def remove_observer(observer: Observer) -> None:
+    """Stop telling this observer; one that was never added is no error."""
+    kept = tuple(o for o in _process.observers if o is not observer)
+    _set_process(_Listeners(kept, _process.interceptors))
+
+
+def add_interceptor(interceptor: Interceptor) -> None:
+    """Let this interceptor act around every call in the process."""
+    _set_process(
+        _Listeners(_process.observers, (*_process.interceptors, interceptor))
+    )
+
+
+def remove_interceptor(interceptor: Interceptor) -> None:
+    """Take this interceptor away; one that was never added is no error."""
+    kept = tuple(i for i in _process.interceptors if i is not interceptor)
+    _set_process(_Listeners(_process.observers, kept))
+
+
+def _set_process(listeners: _Listeners) -> None:
+    global _process  # noqa: PLW0603 - the listeners of the process
+    _process = listeners
+    _update()
+
+
+@contextmanager
+def listening(
+    *, observers: tuple[Observer, ...] = (), interceptors: tuple[Interceptor, ...] = ()
+) -> Iterator[None]:
+    """Add observers and interceptors for the current scope.
+
+    The scope is a ContextVar: tasks that are created inside belong to it, other tasks
+    and other threads do not.
+    """
+    global _open_scopes  # noqa: PLW0603 - counted, so that scopes may overlap
+    outer = _scope.get()
+    own = _Listeners(tuple(observers), tuple(interceptors))
+    token = _scope.set(_Scope(own if outer is None else outer._own.plus(own)))
+    _open_scopes += 1
+    _update()
+    try:
+        yield
+    finally:
+        _open_scopes -= 1
+        _update()
+        _scope.reset(token)
+
+
+def _current_listeners() -> _Listeners:
+    scope = _scope.get()
+    return _process if scope is None else scope.listeners()
+
+
+def current_context() -> WorkflowContext | None:
+    """Return the context of the run that the current task is in, for logging.
+
+    It is kept only while somebody listens, and set once for each run.
+    """
+    return current.get()
+
+
+def emit(context: WorkflowContext, name: str, **detail: Any) -> None:  # noqa: ANN401 - whatever the event is about
+    """Tell observers that something happened in the call that has this context.
+
+    Args:
+        context: The view that the primitive was executed with.
+        name: For instance `retry.scheduled`.
+        detail: What belongs to it, durations in seconds.
+    """
+    if not _anyone:
+        return
+    call = context._position
+    if isinstance(call, Call):
+        for hook in _current_listeners().event:
+            _tell(hook, call, name, detail)
+
+
+_logged: set[tuple[str, type]] = set()
+
+
+def _tell(hook: Callable[..., None], *args: object) -> None:
+    try:
+        hook(*args)
+    except Exception as error:  # noqa: BLE001 - an observer never changes a run
+        log_once(hook, error)
+
+
+def log_once(hook: Callable[..., object], error: Exception) -> None:
+    """Log what a listener raised, the first time that it raises this type."""
+    where = f"{getattr(hook, '__module__', '')}.{getattr(hook, '__qualname__', hook)}"
+    if (where, type(error)) not in _logged:
+        _logged.add((where, type(error)))
+        logger.error("%s raised and is ignored", where, exc_info=error)
+
+
+def _open(
+    primitive: WorkflowPrimitive[Any, Any],
+    input_data: Any,  # noqa: ANN401 - any primitive's input
+    context: WorkflowContext,
+) -> Call:
+    """Make the record of a call, and the view that carries it downwards."""
+    call = Call()
+    position = context._position
+    if type(position) is Position and position.primitive is primitive:
+        call.parent = position.parent
+        call.label = position.label
+    else:
+        call.parent = position
+    call.primitive = primitive
+    call.input_data = input_data
+    if not primitive._is_plain_leaf:
+        context = context.child()
+        context._position = call
+    call.context = context
+    return call
+
+
+def _close(call: Call, listeners: _Listeners) -> None:
+    for hook in listeners.finished:
+        try:
+            hook(call)
+        except Exception as error:  # noqa: BLE001 - an observer never changes a run
+            log_once(hook, error)
+    call.error = None
+
+
+def _failed(call: Call, error: BaseException) -> None:
+    call.error = error
+    if isinstance(error, TimeoutExceededError):
+        call.status = "timed_out"
+    elif isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        call.status = "cancelled"
+    else:
+        call.status = "failed"
+
+
+async def _observed(
+    function: Callable[..., Awaitable[Any]],
+    primitive: WorkflowPrimitive[Any, Any],
+    input_data: Any,  # noqa: ANN401 - any primitive's input
+    context: WorkflowContext,
+) -> Any:  # noqa: ANN401 - any primitive's output
+    scope = _scope.get()
+    listeners = _process if scope is None else scope.listeners()
+    call = _open(primitive, input_data, context)
+    token = current.set(context) if call.parent is None else None
+    for hook in listeners.started:
+        try:
+            hook(call)
+        except Exception as error:  # noqa: BLE001 - an observer never changes a run
+            log_once(hook, error)
+    try:
+        if listeners.interceptors:
+            call.output = await _intercepted(function, call, listeners.interceptors)
+        else:
+            call.output = await function(primitive, input_data, call.context)
+        call.status = "ok"
+        return call.output
+    except BaseException as error:
+        _failed(call, error)
+        raise
+    finally:
+        _close(call, listeners)
+        if token is not None:
+            current.reset(token)
+
+
+def _intercepted(
+    function: Callable[..., Awaitable[Any]],
+    call: Call,
+    interceptors: tuple[Interceptor, ...],
+) -> Awaitable[Any]:
+    def innermost() -> Awaitable[Any]:
+        return function(call.primitive, call.input_data, call.context)
+
+    proceed = innermost
+    for interceptor in interceptors:
+        proceed = _around(interceptor.execute, call, proceed)
+    return proceed()
+
+
+def _around(
+    act: Callable[[Call, Callable[[], Any]], Any],
+    call: Call,
+    proceed: Callable[[], Any],
+) -> Callable[[], Any]:
+    return lambda: act(call, proceed)
+
+
+async def _observed_stream(
+    function: Callable[..., AsyncIterator[Any]],
+    primitive: WorkflowPrimitive[Any, Any],
+    input_data: Any,  # noqa: ANN401 - any primitive's input
+    context: WorkflowContext,
+) -> AsyncIterator[Any]:
+    listeners = _current_listeners()
+    call = _open(primitive, input_data, context)
+    call.is_stream = True
+    call.output = []
+    for hook in listeners.started:
+        _tell(hook, call)
+    try:
+        async with aclosing(_stream_through(function, call, listeners)) as chunks:
+            async for chunk in chunks:
+                call.output.append(chunk)
+                yield chunk
+        call.status = "ok"
+    except BaseException as error:
+        _failed(call, error)
+        raise
+    finally:
+        _close(call, listeners)
+
+
+def _stream_through(
+    function: Callable[..., AsyncIterator[Any]], call: Call, listeners: _Listeners
+) -> Any:  # noqa: ANN401 - an async generator in all but its declared type
+    def innermost() -> AsyncIterator[Any]:
+        return function(call.primitive, call.input_data, call.context)
+
+    proceed = innermost
+    for interceptor in listeners.interceptors:
+        proceed = _around(interceptor.stream, call, proceed)
+    return proceed()
+
+
+def door(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `execute` with the door around it.
+
+    The door hands the primitive's own coroutine back while nobody listens, so it adds
+    no frame to a call.
+    """
+
+    def execute(self: Any, input_data: Any, context: WorkflowContext) -> Any:  # noqa: ANN401 - as the method it wraps
+        if _anyone and type(self).execute is execute:
+            return _observed(function, self, input_data, context)
+        return function(self, input_data, context)
+
+    return _as_coroutine_function(update_wrapper(execute, function))
+
+
+def stream_door(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `stream` with the door around it."""
+
+    def stream(self: Any, input_data: Any, context: WorkflowContext) -> Any:  # noqa: ANN401 - as the method it wraps
+        if _anyone and type(self).stream is stream:
+            return _observed_stream(function, self, input_data, context)
+        return function(self, input_data, context)
+
+    stream.__tta_door__ = True  # type: ignore[attr-defined] - a mark on a function
+    return update_wrapper(stream, function)
+
+
+def no_door(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Leave a method without a door: it only stands for another primitive's."""
+    function.__tta_door__ = True  # type: ignore[attr-defined] - a mark on a function
+    return function
+
+
+def is_door(function: object) -> bool:
+    """Tell whether a method already has a door around it."""
+    return getattr(function, "__tta_door__", False)
+
+
+def _as_coroutine_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a plain function that returns a coroutine as a coroutine function.
+
+    Without the mark Starlette would run it in a thread and drop its coroutine, and
+    `unittest.mock` would make the wrong kind of mock of it.
+    """
+    function.__tta_door__ = True  # type: ignore[attr-defined] - a mark on a function
+    if hasattr(inspect, "markcoroutinefunction"):
+        return inspect.markcoroutinefunction(function)
+    function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined] - what 3.11 looks for
+    return function
