@@ -1,0 +1,155 @@
+"""Imports fall downward, and the runtime stands on the standard library alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
+
+import pytest
+
+from tests.repository.source import PACKAGES, ROOT, Module, imports, modules
+
+STANDARD_LIBRARY = sys.stdlib_module_names | {"__main__", "__mp_main__"}
+
+
+def graph_of(package: str) -> dict[str, set[str]]:
+    """Return which modules of `package` each of its modules imports."""
+    names = {module.name for module in modules(package)}
+    return {
+        module.name: {name for name in imports(module) if name in names} - {module.name}
+        for module in modules(package)
+    }
+
+
+def circle_in(graph: dict[str, set[str]]) -> list[str]:
+    """Return one circle of `graph` as a list of names, empty if there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def room_of(name: str) -> str:
+    """Return the file or folder directly below the package that holds `name`."""
+    return ".".join(name.split(".")[:2])
+
+
+def rooms_of(graph: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Return `graph` with each folder drawn as one point."""
+    rooms: dict[str, set[str]] = {}
+    for name, imported in graph.items():
+        room = rooms.setdefault(room_of(name), set())
+        room.update(room_of(other) for other in imported)
+    return {room: imported - {room} for room, imported in rooms.items()}
+
+
+def run(code: str, *options: str) -> list[str]:
+    """Return the JSON list that `code` prints in a fresh interpreter."""
+    command = [sys.executable, *options, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_modules_import_in_no_circle(package: str) -> None:
+    """No module imports itself through others, not even inside a function."""
+    assert circle_in(graph_of(package)) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_folders_import_in_no_circle(package: str) -> None:
+    """Folders stand in an order too: none imports one that imports it."""
+    assert circle_in(rooms_of(graph_of(package))) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_nothing_inside_a_package_imports_its_face(package: str) -> None:
+    """The face gathers what is below it; nothing below looks up at it."""
+    upward = [
+        m.name for m in modules(package) if m.name != package and asks(m, package)
+    ]
+    assert upward == []
+
+
+def asks(module: Module, face: str) -> bool:
+    """Return whether `module` takes a name from the module `face` itself."""
+    known = {other.name for other in modules(face)}
+    taken = [name for name in imports(module) if name.startswith(f"{face}.")]
+    return any(n.count(".") == 1 and n not in known for n in taken)
+
+
+def test_the_runtime_imports_neither_pytest_nor_the_plugin() -> None:
+    """Not even inside a function does the runtime know about tests."""
+    roots = {"pytest", "_pytest", "pytest_tta"}
+    found = {
+        (module.name, name)
+        for module in modules("tta_primitives")
+        for name in imports(module)
+        if name.split(".")[0] in roots
+    }
+    assert found == set()
+
+
+@pytest.mark.parametrize(
+    "module", modules("tta_primitives"), ids=[m.name for m in modules("tta_primitives")]
+)
+def test_the_runtime_imports_only_the_standard_library(module: Module) -> None:
+    """Third-party packages are imported where they are used, never at the top."""
+    outermost = {n.split(".")[0] for n in imports(module, inside_functions=False)}
+    assert outermost - STANDARD_LIBRARY - {"tta_primitives"} == set()
+
+
+def test_the_whole_runtime_loads_without_site_packages() -> None:
+    """Every module loads in an interpreter that has only the standard library."""
+    names = [module.name for module in modules("tta_primitives")]
+    code = f"""
+import importlib, json, sys
+sys.path.insert(0, {str(ROOT)!r})
+for name in {names!r}:
+    importlib.import_module(name)
+print(json.dumps(sorted({{name.split(".")[0] for name in sys.modules}})))
+"""
+    loaded = set(run(code, "-I", "-S"))
+    assert loaded - STANDARD_LIBRARY == ({"tta_primitives"} if names else set())
+
+
+@pytest.mark.parametrize(
+    "module", [m for m in modules("pytest_tta") if m.name == "pytest_tta.plugin"]
+)
+def test_the_plugin_imports_only_pytest_and_the_standard_library(
+    module: Module,
+) -> None:
+    """A session that does not use the plugin pays for nothing else."""
+    outermost = {n.split(".")[0] for n in imports(module, inside_functions=False)}
+    assert outermost - STANDARD_LIBRARY == {"pytest"}
+
+
+@pytest.mark.parametrize(
+    "name", [m.name for m in modules("pytest_tta") if m.name == "pytest_tta.plugin"]
+)
+def test_loading_the_plugin_loads_nothing_else(name: str) -> None:
+    """Beside an imported pytest, the plugin adds itself and its package alone."""
+    code = f"""
+import json, sys
+import pytest
+before = set(sys.modules)
+import {name}
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+    added = {n for n in run(code) if n.split(".")[0] not in STANDARD_LIBRARY}
+    assert added == {"pytest_tta", name}
+
+
+def test_a_circle_would_be_found() -> None:
+    """The search itself works: two modules that import each other are a circle."""
+    assert set(circle_in({"a": {"b"}, "b": {"c"}, "c": {"a"}})) == {"a", "b", "c"}
+
+
+def test_a_circle_between_folders_would_be_found() -> None:
+    """Two folders import each other although no two modules do."""
+    graph = {"p.a.x": {"p.b.y"}, "p.b.y": set(), "p.b.z": {"p.a.w"}, "p.a.w": set()}
+    assert circle_in(graph) == []
+    assert set(circle_in(rooms_of(graph))) == {"p.a", "p.b"}
