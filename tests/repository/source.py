@@ -29,6 +29,11 @@ class Module:
         """Whether this is the `__init__` of a package."""
         return self.path.name == "__init__.py"
 
+    def lets_pass(self, node: ast.AST, code: str) -> bool:
+        """Return whether the line of `node` says that rule `code...` is not for it."""
+        line = self.path.read_text("utf-8").splitlines()[getattr(node, "lineno", 1) - 1]
+        return f"noqa: {code}" in line
+
     def at(self, node: ast.AST) -> str:
         """Return where `node` stands, as `path:line`."""
         return f"{self.path.relative_to(ROOT).as_posix()}:{getattr(node, 'lineno', 1)}"

@@ -74,7 +74,8 @@ def test_all_is_sorted(name: str) -> None:
 def test_every_public_object_has_a_docstring(module: Module) -> None:
     """Modules, classes, functions and methods say what they are for."""
     nodes = [module.tree, *public_nodes(module.tree)]
-    assert [module.at(n) for n in nodes if not ast.get_docstring(n)] == []
+    silent = [node for node in nodes if not ast.get_docstring(node)]
+    assert [module.at(n) for n in silent if not module.lets_pass(n, "D10")] == []
 
 
 @every_module

@@ -76,7 +76,7 @@ def test_nothing_inside_a_package_imports_its_face(package: str) -> None:
 
 def asks(module: Module, face: str) -> bool:
     """Return whether `module` takes a name from the module `face` itself."""
-    known = {other.name for other in modules(face)}
+    known = {room_of(other.name) for other in modules(face)}
     taken = [name for name in imports(module) if name.startswith(f"{face}.")]
     return any(n.count(".") == 1 and n not in known for n in taken)
 
