@@ -4,5 +4,4 @@ from __future__ import annotations
 
 from tests.plugin_arguments import PLUGIN_MODULES
 
-
 pytest_plugins = ["pytester", *PLUGIN_MODULES]

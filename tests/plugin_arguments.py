@@ -5,7 +5,6 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 
-
 PLUGIN_IS_INSTALLED = bool(entry_points(group="pytest11", name="tta"))
 """Whether pytest loads the plugin by itself, through its entry point."""
 

@@ -7,7 +7,6 @@ import socket
 
 import pytest
 
-
 ADDRESSES = {
     "mariadb": ("127.0.0.1", 3306),
     "nats": ("127.0.0.1", 4222),
