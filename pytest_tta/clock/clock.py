@@ -1,0 +1,548 @@
+"""Give a test its clock: time that is exact, fast and in the test's hands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import math
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args
+
+from pytest_tta.clock import active, describe, trampolines
+from pytest_tta.clock.driver import Driver, pass_time
+from pytest_tta.clock.functions import REAL
+from pytest_tta.clock.loop import VirtualLoop
+from pytest_tta.clock.outside import Holder
+from pytest_tta.clock.places import place, user_spot
+from pytest_tta.clock.policy import Policy
+from pytest_tta.clock.threads import OwnedThreads
+from pytest_tta.clock.timeline import NEVER, Sleeper, Timeline, to_ns
+from pytest_tta.clock.wall import Wall
+
+if TYPE_CHECKING:
+    import selectors
+    from collections.abc import Coroutine, Iterator
+    from types import TracebackType
+
+    from pytest_tta.clock.sleeps import SleepLog
+
+__all__ = ["IO", "Frozen", "VirtualClock"]
+
+IO = Literal["hold", "grace", "jump"]
+_T = TypeVar("_T")
+
+_DEFAULT_START = datetime(2000, 1, 1, tzinfo=UTC)
+_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Frozen:
+    """Keep the clock from moving by itself; leaving gives that back."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        """Stop `clock` at once."""
+        self._clock = clock
+        self._before = clock.autojump
+        clock.autojump = False
+
+    def __enter__(self) -> VirtualClock:
+        """Hand out the clock, to be moved with `advance`."""
+        return self._clock
+
+    def __exit__(self, *exc: object) -> None:
+        """Let the clock move as it did before."""
+        self._clock.autojump = self._before
+
+
+class VirtualClock:
+    """Keep the time of a test.
+
+    While it is active, `loop.time()`, `time.monotonic()` and the wall clock show its
+    time. It stands still while anything can run and moves at once to the next instant
+    at which something is due, so that an hour of waiting costs microseconds and every
+    duration is exact.
+
+    Args:
+        start: What the wall shows at first: a datetime (without a zone it is UTC), an
+            ISO 8601 string, seconds since the Unix epoch, `"now"`, or None for
+            2000-01-01 UTC.
+        io: What open connections to the outside mean. `"hold"`: the clock stands still
+            while a peer owes an answer. `"grace"`: 20 ms of real time are granted
+            before each move. `"jump"`: they are ignored.
+        hold_cap: Real seconds after which work that holds the clock is an error.
+        max_jumps: Moves of time after which the run counts as endless; None for any
+            number.
+        autojump: Whether time moves by itself when everybody waits.
+        wall: Whether `time.time()` and `datetime.now()` follow.
+        loop_start: What `loop.time()` and `time.monotonic()` show at first, in seconds.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+        ValueError: An argument has a wrong value.
+
+    """
+
+    def __init__(
+        self,
+        start: datetime | str | float | None = None,
+        *,
+        io: IO = "hold",
+        hold_cap: float = 5.0,
+        max_jumps: int | None = 250_000,
+        autojump: bool = True,
+        wall: bool = True,
+        loop_start: float = 0.0,
+    ) -> None:
+        """Set the clock; it begins to matter when it is entered."""
+        self.epoch_ns = _start_ns(start)
+        self.io = _checked_io(io)
+        self.hold_cap_ns = to_ns(_positive("hold_cap", hold_cap))
+        self.max_jumps = _checked_max_jumps(max_jumps)
+        self.timeline = Timeline(to_ns(_duration("loop_start", loop_start)))
+        self.threads = OwnedThreads(threading.current_thread())
+        self.notes: list[str] = []
+        self._autojump = autojump
+        self._wall = Wall(self) if wall else None
+        self._settlers: list[asyncio.Future[None]] = []
+        self._advances: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._ages = count()
+        self._holds: dict[object, str] = {}
+        self._real_depth = 0
+        self._waking: dict[Sleeper, None] = {}
+        self._loops: list[VirtualLoop] = []
+        self._driver = Driver(self)
+        self._owner = threading.current_thread()
+        self._depth = self._blocks = 0
+        self.has_wishes = not autojump
+
+    def __repr__(self) -> str:
+        """Show the present."""
+        return f"<VirtualClock {self.now:%Y-%m-%d %H:%M:%S} elapsed={self.elapsed:g}>"
+
+    # --- what it shows -------------------------------------------------------
+
+    @property
+    def time(self) -> float:
+        """What `loop.time()` and `time.monotonic()` show, in seconds."""
+        return self.timeline.now
+
+    @property
+    def elapsed(self) -> float:
+        """Virtual seconds since the clock started."""
+        return self.timeline.elapsed_ns / 1e9
+
+    @property
+    def now(self) -> datetime:
+        """What the wall shows, as an aware datetime in UTC."""
+        return _UNIX_EPOCH + timedelta(microseconds=self.wall_ns() // 1000)
+
+    @property
+    def sleeps(self) -> SleepLog:
+        """What has been waited for so far, in the order of asking."""
+        return self.timeline.sleeps()
+
+    def monotonic_ns(self) -> int:
+        """Give the present as `time.monotonic_ns()` shows it."""
+        return self.timeline.now_ns
+
+    def wall_ns(self) -> int:
+        """Give the present as `time.time_ns()` shows it."""
+        return self.epoch_ns + self.timeline.elapsed_ns
+
+    def set_epoch(self, ns: int) -> None:
+        """Let the wall have shown `ns` nanoseconds when the clock started."""
+        self.epoch_ns = ns
+
+    def note_once(self, text: str) -> None:
+        """Keep a remark about what the clock did, for the report of the test."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    # --- where it is active --------------------------------------------------
+
+    def __enter__(self) -> Self:
+        """Become the clock of this process."""
+        if self._depth == 0:
+            trampolines.install()
+            active.activate(self)
+            self._owner = threading.current_thread()
+            self.threads = OwnedThreads(self._owner)
+            self._start_wall()
+        self._depth += 1
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Give real time back to everybody."""
+        self._depth -= 1
+        if self._depth == 0:
+            self._leave()
+
+    def _start_wall(self) -> None:
+        wall = self._wall
+        if wall is None:
+            return
+        wall.start()
+        if wall.note is not None:
+            self.note_once(wall.note)
+
+    def _leave(self) -> None:
+        if self._wall is not None:
+            self._wall.stop()
+        active.deactivate(self)
+        while self.timeline.next_sleeper is not None:
+            self.timeline.pop_sleeper().gate.release()
+        for text in self.threads.notes:
+            self.note_once(text)
+        self.threads.close()
+
+    def run(self, coro: Coroutine[Any, Any, _T]) -> _T:
+        """Run a coroutine in a loop of its own and return its result.
+
+        Raises:
+            ClockError: Time cannot go on; see the subclasses.
+
+        """
+        with self, asyncio.Runner(loop_factory=self.new_loop) as runner:
+            return runner.run(coro)
+
+    def new_loop(self, selector: selectors.BaseSelector | None = None) -> VirtualLoop:
+        """Make a loop that lives in this clock's time."""
+        loop = VirtualLoop(selector)
+        self._attach(loop)
+        return loop
+
+    @contextlib.contextmanager
+    def on(self, loop: asyncio.AbstractEventLoop) -> Iterator[Self]:
+        """Take over the time of a loop that was there before and goes on afterwards.
+
+        The clock starts at the loop's present time. When it is left, what still waits
+        in the loop goes on waiting for as long as was left, in real time.
+
+        Raises:
+            TypeError: The loop keeps its time to itself, as uvloop's does.
+
+        """
+        checked = _checked_loop(loop)
+        self.timeline.rebase(to_ns(checked.time()))
+        with self:
+            self._attach(checked)
+            try:
+                yield self
+            finally:
+                self._loops.remove(checked)
+                checked.detach()
+
+    def _attach(self, loop: VirtualLoop) -> None:
+        self._loops.append(loop)
+        loop.attach(Policy(self, loop), self.timeline)
+
+    # --- moving it by hand ---------------------------------------------------
+
+    @property
+    def autojump(self) -> bool:
+        """Whether time moves by itself when everybody waits."""
+        return self._autojump
+
+    @autojump.setter
+    def autojump(self, value: bool) -> None:
+        self._autojump = value
+        self._reconsider()
+
+    def freeze(self) -> Frozen:
+        """Stop time from moving by itself; in a `with` statement, for its block."""
+        return Frozen(self)
+
+    async def advance(self, duration: float | timedelta) -> None:
+        """Let `duration` pass, step by step, and return when all is quiet.
+
+        What is due on the way happens at its own instant, in order, and so does what
+        it sets off in turn; at the end nothing is left to run.
+
+        Args:
+            duration: Seconds, or a timedelta.
+
+        Raises:
+            TypeError: `duration` is neither.
+            ValueError: `duration` is negative or not finite.
+            RuntimeError: The running loop is not in this clock's time.
+
+        """
+        target = self.timeline.now_ns + to_ns(_duration("duration", duration))
+        waiter = self._here().create_future()
+        entry = (target, next(self._ages), waiter)
+        heapq.heappush(self._advances, entry)
+        self._reconsider()
+        await waiter
+
+    async def settle(self) -> None:
+        """Wait, without any time passing, until nothing is left to run now.
+
+        Raises:
+            RuntimeError: The running loop is not in this clock's time.
+
+        """
+        waiter = self._here().create_future()
+        self._settlers.append(waiter)
+        self._reconsider()
+        await waiter
+
+    def stall(self, duration: float | timedelta) -> None:
+        """Let `duration` pass at once, as if the process had been stopped.
+
+        What was due in between happens afterwards, late.
+
+        Raises:
+            TypeError: `duration` is neither seconds nor a timedelta.
+            ValueError: `duration` is negative or not finite.
+
+        """
+        self.timeline.stall(to_ns(_duration("duration", duration)))
+
+    @contextlib.contextmanager
+    def hold(self, reason: str = "clock.hold()") -> Iterator[None]:
+        """Keep time from moving while the block runs, in whatever thread."""
+        token = object()
+        self._holds[token] = reason
+        self._reconsider()
+        try:
+            yield
+        finally:
+            del self._holds[token]
+            self._reconsider()
+            self._wake_loops()
+
+    @contextlib.contextmanager
+    def real(self) -> Iterator[None]:
+        """Let time pass as it does outside while the block runs."""
+        self._real_depth += 1
+        self._reconsider()
+        try:
+            yield
+        finally:
+            self._real_depth -= 1
+            self._reconsider()
+
+    def _here(self) -> VirtualLoop:
+        loop = asyncio.get_running_loop()
+        if not isinstance(loop, VirtualLoop) or loop.clock is not self:
+            msg = f"{loop!r} is not in the time of {self!r}; run it with clock.run()"
+            raise RuntimeError(msg)
+        return loop
+
+    def _wake_loops(self) -> None:
+        for loop in self._loops:
+            if not loop.is_closed():
+                loop.wake()
+
+    # --- what trampolines and freezegun ask for ------------------------------
+
+    def block(self, seconds: float) -> None:
+        """Sleep in the thread that owns the clock: time moves, timers are late."""
+        task = _current_task()
+        who = threading.current_thread().name if task is None else task.get_name()
+        target = self.timeline.now_ns + to_ns(seconds)
+        self._record(seconds, "blocking", who)
+        self._blocks += 1
+        try:
+            pass_time(self, target)
+        finally:
+            self._blocks -= 1
+        self.timeline.stall(max(target - self.timeline.now_ns, 0))
+
+    def sleep_in_thread(self, seconds: float) -> None:
+        """Sleep in a worker thread until virtual time got there."""
+        number = self._record(seconds, "thread", threading.current_thread().name)
+        sleeper = self.timeline.add_sleeper(seconds, number)
+        if self.is_driven:
+            self._wake_loops()
+        else:
+            self._driver.ensure()
+        sleeper.gate.acquire()
+        self._waking.pop(sleeper, None)
+
+    def jump_forward(self, seconds: float) -> None:
+        """Move time from outside the loop; what was due happens afterwards, in order.
+
+        Raises:
+            ValueError: `seconds` is negative.
+
+        """
+        self.stall(seconds)
+
+    def _record(
+        self, seconds: float, kind: Literal["blocking", "thread"], who: str
+    ) -> int:
+        spot = user_spot(sys._getframe(2))  # noqa: SLF001
+        path = describe.path_of_current()
+        return self.timeline.record(seconds, kind, who, spot, path)
+
+    # --- what the policy of a loop asks for ----------------------------------
+
+    @property
+    def owner(self) -> threading.Thread:
+        """The thread that entered the clock."""
+        return self._owner
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the clock has been entered."""
+        return self._depth > 0
+
+    @property
+    def is_driven(self) -> bool:
+        """Whether a loop, or a sleep of the owner, moves time."""
+        return self._blocks > 0 or any(loop.is_running() for loop in self._loops)
+
+    @property
+    def is_real(self) -> bool:
+        """Whether time passes as it does outside."""
+        return self._real_depth > 0
+
+    def holder(self) -> Holder | None:
+        """Name a block, or a thread of the test, that keeps time from moving."""
+        for reason in self._holds.values():
+            return Holder(reason)
+        for sleeper in self._waking:
+            if sleeper.thread.is_alive():
+                return Holder(f"thread {sleeper.thread.name!r}", "the end of its sleep")
+        busy = self.threads.busy()
+        return None if busy is None else Holder(f"thread {busy.name!r}", busy.where)
+
+    def wake_sleeper(self) -> None:
+        """Wake the thread whose sleep ends first."""
+        sleeper = self.timeline.pop_sleeper()
+        self._waking[sleeper] = None
+        sleeper.gate.release()
+
+    def end_settling(self) -> bool:
+        """Tell those who wait for quiet that it is quiet; False if there are none."""
+        settlers, self._settlers = self._settlers, []
+        waiting = [waiter for waiter in settlers if not waiter.done()]
+        for waiter in waiting:
+            waiter.set_result(None)
+        self._reconsider()
+        return bool(waiting)
+
+    def advance_target(self) -> int | None:
+        """Give the instant up to which time is being moved by hand."""
+        while self._advances and self._advances[0][2].done():
+            heapq.heappop(self._advances)
+            self._reconsider()
+        return self._advances[0][0] if self._advances else None
+
+    def end_advance(self) -> None:
+        """Tell whoever moved time by hand that it got there."""
+        _, _, waiter = heapq.heappop(self._advances)
+        waiter.set_result(None)
+        self._reconsider()
+
+    def loop_stopped(self) -> None:
+        """See to the threads that still sleep when no loop runs any more."""
+        if self.is_active and self.timeline.next_sleeper is not None:
+            self._driver.ensure()
+
+    def _reconsider(self) -> None:
+        """Note whether anybody wants anything but time moving by itself."""
+        self.has_wishes = bool(
+            not self._autojump
+            or self._settlers
+            or self._advances
+            or self._holds
+            or self._real_depth
+        )
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+def _duration(name: str, value: float | timedelta) -> float:
+    """Check a duration and give it in seconds."""
+    if isinstance(value, timedelta):
+        return _duration(name, value / _MICROSECOND / 1_000_000)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        msg = f"{name} must be seconds or a timedelta, not {value!r}"
+        raise TypeError(msg)
+    if not 0 <= value < math.inf:
+        msg = f"{name} must be finite and not negative, not {value!r}"
+        raise ValueError(msg)
+    return value
+
+
+def _positive(name: str, value: float) -> float:
+    if _duration(name, value) == 0:
+        msg = f"{name} must be more than 0 seconds, not {value!r}"
+        raise ValueError(msg)
+    return value
+
+
+def _checked_io(value: IO) -> IO:
+    if value not in get_args(IO):
+        allowed = ", ".join(repr(each) for each in get_args(IO))
+        msg = f"io must be one of {allowed}, not {value!r}"
+        raise ValueError(msg)
+    return value
+
+
+def _checked_max_jumps(value: int | None) -> int:
+    if value is None:
+        return NEVER
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        msg = f"max_jumps must be a whole number from 1, or None, not {value!r}"
+        raise ValueError(msg)
+    return value
+
+
+def _checked_loop(loop: asyncio.AbstractEventLoop) -> VirtualLoop:
+    if not isinstance(loop, VirtualLoop):
+        msg = (
+            f"the clock cannot take over {type(loop).__module__}."
+            f"{type(loop).__qualname__}: it keeps its time to itself; make the loop "
+            "with loop_factory=clock.new_loop or pytest_tta.clock.VirtualLoop"
+        )
+        raise TypeError(msg)
+    if loop.clock is not None:
+        msg = f"{loop!r} is in the time of {loop.clock!r} already"
+        raise RuntimeError(msg)
+    return loop
+
+
+def _start_ns(start: datetime | str | float | None) -> int:
+    """Read the instant at which the wall starts, as nanoseconds of the Unix epoch."""
+    if start is None:
+        start = _DEFAULT_START
+    elif start == "now":
+        start_ns: int = REAL["time_ns"]()
+        return start_ns
+    elif isinstance(start, str):
+        start = _parsed(start)
+    if isinstance(start, datetime):
+        aware = start.replace(tzinfo=UTC) if start.tzinfo is None else start
+        return (aware - _UNIX_EPOCH) // _MICROSECOND * 1000
+    if isinstance(start, bool) or not isinstance(start, int | float):
+        msg = f"start must be a datetime, an ISO string, seconds or None, not {start!r}"
+        raise TypeError(msg)
+    if not math.isfinite(start):
+        msg = f"start must be a finite number of seconds, not {start!r}"
+        raise ValueError(msg)
+    return to_ns(start)
+
+
+def _parsed(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        msg = f"start must be an ISO 8601 date such as '2026-01-31' or 'now', not {text!r}"
+        raise ValueError(msg) from None

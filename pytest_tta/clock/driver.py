@@ -1,0 +1,105 @@
+"""Move time for threads that sleep while no loop is running."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from pytest_tta.clock.functions import REAL
+from pytest_tta.clock.waits import still_waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from pytest_tta.clock.clock import VirtualClock
+
+__all__ = ["Driver", "pass_time", "wait_until_quiet"]
+
+_real_ns: Callable[[], int] = REAL["monotonic_ns"]
+_real_sleep: Callable[[float], None] = REAL["sleep"]
+_LOOK_SECONDS = 0.0003
+_WAITING_MODULES = frozenset({"concurrent", "multiprocessing", "queue", "threading"})
+
+
+def wait_until_quiet(clock: VirtualClock) -> None:
+    """Wait in real time until no worker thread is at work, or the cap is reached."""
+    began = _real_ns()
+    while (holder := clock.holder()) is not None:
+        if _real_ns() - began > clock.hold_cap_ns:
+            clock.note_once(f"time moved while {holder} was still at work")
+            return
+        _real_sleep(_LOOK_SECONDS)
+
+
+def pass_time(clock: VirtualClock, target: int) -> None:
+    """Wake the threads that sleep until `target` at most, each at its own instant."""
+    if not clock.threads.alive():
+        return
+    timeline = clock.timeline
+    wait_until_quiet(clock)
+    while (sleeper := timeline.next_sleeper) is not None and sleeper.ns <= target:
+        timeline.jump(sleeper.ns)
+        clock.wake_sleeper()
+        wait_until_quiet(clock)
+
+
+class Driver:
+    """Be the thread that moves time while a test's own thread waits in a join."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        """Serve `clock`; the thread starts with the first sleeper that needs it."""
+        self._clock = clock
+        self._thread: threading.Thread | None = None
+
+    def ensure(self) -> None:
+        """Run while anybody sleeps."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(
+                target=self._drive, name="pytest_tta clock", daemon=True
+            )
+            self._thread.start()
+            # It is none of the test's threads, whoever started it.
+            self._clock.threads.disown(self._thread)
+
+    def _drive(self) -> None:
+        clock, timeline = self._clock, self._clock.timeline
+        while clock.is_active and (sleeper := timeline.next_sleeper) is not None:
+            if not clock.is_driven and self._is_quiet():
+                timeline.jump(sleeper.ns)
+                clock.wake_sleeper()
+            _real_sleep(_LOOK_SECONDS)
+
+    def _is_quiet(self) -> bool:
+        """Tell whether the owner and all workers wait for somebody else."""
+        before = self._owner_frame()
+        if self._clock.holder() is not None or not _is_waiting(before):
+            return False
+        _real_sleep(_LOOK_SECONDS)
+        return self._clock.holder() is None and _same(before, self._owner_frame())
+
+    def _owner_frame(self) -> tuple[FrameType, int] | None:
+        ident = self._clock.owner.ident
+        frame = sys._current_frames().get(ident or 0)  # noqa: SLF001 - nothing public
+        return None if frame is None else (frame, frame.f_lasti)
+
+
+def _same(
+    before: tuple[FrameType, int] | None, after: tuple[FrameType, int] | None
+) -> bool:
+    if before is None or after is None:
+        return before is after
+    return before[0] is after[0] and before[1] == after[1]
+
+
+def _is_waiting(found: tuple[FrameType, int] | None) -> bool:
+    """Tell whether a thread waits, with or without a time limit."""
+    if found is None:
+        return True
+    frame = found[0]
+    module = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    if module in _WAITING_MODULES:
+        return True
+    waits = still_waiting(frame)
+    return waits is not None and waits()

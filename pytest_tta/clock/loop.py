@@ -1,0 +1,437 @@
+"""Give asyncio a loop that does real I/O and whose time may be virtual."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import heapq
+import selectors
+import sys
+import time
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pytest_tta.clock import describe
+from pytest_tta.clock.errors import ClockError
+from pytest_tta.clock.functions import REAL
+from pytest_tta.clock.outside import Job, Outside
+from pytest_tta.clock.places import user_spot
+from pytest_tta.clock.selector import AskingSelector
+from pytest_tta.clock.tasks import NumberedTask, Numbering
+from pytest_tta.clock.timeline import NEVER, to_ns
+from pytest_tta.clock.timers import Timer, kind_of
+
+if TYPE_CHECKING:
+    import socket
+    from collections import deque
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from contextvars import Context
+    from types import FrameType
+
+    from pytest_tta.clock.clock import VirtualClock
+    from pytest_tta.clock.policy import Policy
+    from pytest_tta.clock.timeline import Timeline
+
+__all__ = ["VirtualLoop", "missing_internals"]
+
+_T = TypeVar("_T")
+
+_real_time: Callable[[], float] = REAL["monotonic"]
+_RESOLUTION = time.get_clock_info("monotonic").resolution
+_FINE_RESOLUTION = 1e-10
+_CLEANING_ROUNDS = 3
+
+_INTERNALS: dict[type, tuple[str, ...]] = {
+    asyncio.SelectorEventLoop: (
+        "_add_reader",
+        "_check_callback",
+        "_check_closed",
+        "_check_thread",
+        "_make_datagram_transport",
+        "_make_socket_transport",
+        "_make_ssl_transport",
+        "_make_subprocess_transport",
+        "_run_once",
+        "_timer_handle_cancelled",
+        "_write_to_self",
+    ),
+    asyncio.Handle: ("_args", "_callback", "_run"),
+    asyncio.TimerHandle: ("_scheduled", "_when"),
+}
+_ATTRIBUTES = (
+    "_clock_resolution",
+    "_ready",
+    "_scheduled",
+    "_selector",
+    "_timer_cancelled_count",
+    "_transports",
+)
+
+
+def missing_internals(loop: asyncio.AbstractEventLoop) -> list[str]:
+    """List the parts of asyncio's loop that this module needs and does not find."""
+    missing = [
+        f"{owner.__name__}.{name}"
+        for owner, names in _INTERNALS.items()
+        for name in names
+        if not hasattr(owner, name)
+    ]
+    return missing + [name for name in _ATTRIBUTES if not hasattr(loop, name)]
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Be asyncio's own loop, with time that a clock may take over.
+
+    Without a clock it keeps real time as any loop does. While a clock is attached,
+    time stands still until nothing is left to do at the present instant, and then
+    moves at once to the next.
+
+    Args:
+        selector: How to wait for I/O; the system's best by default.
+
+    Raises:
+        RuntimeError: This interpreter's loop is not built as expected.
+
+    """
+
+    # Parts of asyncio's loop that the stubs do not show.
+    _clock_resolution: float
+    _debug: bool
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[Timer]
+    _task_factory: Callable[..., Any] | None
+    _timer_cancelled_count: int
+
+    _is_checked = False
+
+    def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
+        """Make a loop in real time."""
+        self.asking = AskingSelector(selector or selectors.DefaultSelector())
+        self._timeline: Timeline | None = None
+        self._policy: Policy | None = None
+        self._numbering = Numbering()
+        self._ages = count(-NEVER)
+        self.woken = False
+        self.winding_up = False
+        super().__init__(self.asking)
+        self._check_internals()
+        self.outside = Outside(self.asking, self._transports)  # type: ignore[attr-defined]
+
+    def _check_internals(self) -> None:
+        if VirtualLoop._is_checked:
+            return
+        missing = missing_internals(self)
+        if missing:
+            self.close()
+            msg = (
+                "pytest_tta's virtual clock does not fit this interpreter "
+                f"({sys.implementation.name} {sys.version.split()[0]}): asyncio has no "
+                f"{missing[0]}; use CPython 3.11 to 3.14 or a newer tta-dev-primitives"
+            )
+            raise RuntimeError(msg)
+        VirtualLoop._is_checked = True
+
+    # --- real or virtual -----------------------------------------------------
+
+    @property
+    def clock(self) -> VirtualClock | None:
+        """The clock that is attached."""
+        return None if self._policy is None else self._policy.clock
+
+    def attach(self, policy: Policy, timeline: Timeline) -> None:
+        """Take time from `timeline`, moved by `policy`."""
+        self._policy = policy
+        self._timeline = timeline
+        self.asking.ask = policy.select
+        self._clock_resolution = _FINE_RESOLUTION
+
+    def detach(self) -> None:
+        """Return to real time; what waits goes on waiting for as long as was left."""
+        timeline = self._timeline
+        if timeline is None:
+            return
+        self._policy = self._timeline = self.asking.ask = None
+        self._clock_resolution = _RESOLUTION
+        shift = to_ns(self.time()) - timeline.now_ns
+        # One shift for all keeps the order of the heap; ages only need to be older
+        # than those that real timers will get.
+        self._scheduled.sort()
+        for timer in self._scheduled:
+            timer.move(timer.ns + shift, next(self._ages))
+
+    def time(self) -> float:
+        """Return the loop's time in seconds."""
+        timeline = self._timeline
+        return _real_time() if timeline is None else timeline.now
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether a callback waits to be run."""
+        return bool(self._ready)
+
+    @property
+    def timers(self) -> list[Timer]:
+        """The heap of timers, the next one first."""
+        return self._scheduled
+
+    def set_resolution(self, resolution: float) -> None:
+        """Let timers that are due within `resolution` seconds fire."""
+        self._clock_resolution = resolution
+
+    # --- timers --------------------------------------------------------------
+
+    def call_later(  # type: ignore[override]
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,  # noqa: ANN401 - the signature of asyncio
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Call `callback` in `delay` seconds."""
+        if delay is None:
+            msg = "delay must not be None"
+            raise TypeError(msg)
+        timeline = self._timeline
+        if timeline is None:
+            return self._set_real(self.time() + delay, callback, args, context)
+        ns = timeline.now_ns + to_ns(delay)
+        frame = sys._getframe(1)  # noqa: SLF001
+        return self._set(timeline, ns, delay, callback, args, context, frame)
+
+    def call_at(  # type: ignore[override]
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,  # noqa: ANN401
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Call `callback` at `when`, in the loop's time."""
+        if when is None:
+            msg = "when cannot be None"
+            raise TypeError(msg)
+        timeline = self._timeline
+        if timeline is None:
+            return self._set_real(when, callback, args, context)
+        ns = to_ns(when)
+        delay = (ns - timeline.now_ns) / 1e9 if ns < NEVER else when
+        frame = sys._getframe(1)  # noqa: SLF001
+        return self._set(timeline, ns, delay, callback, args, context, frame)
+
+    def _set(
+        self,
+        timeline: Timeline,
+        ns: int,
+        delay: float,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context | None,
+        frame: FrameType,
+    ) -> Timer:
+        if self.winding_up:
+            return self._push(ns, timeline.number(), callback, args, context)
+        task = asyncio.current_task(self)
+        spot = user_spot(frame)
+        age = timeline.record(
+            delay,
+            kind_of(callback, frame),
+            None if task is None else task.get_name(),
+            spot,
+            describe.path_of_current(),
+        )
+        timer = self._push(ns, age, callback, args, context)
+        timer.spot = spot
+        return timer
+
+    def _set_real(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context | None,
+    ) -> Timer:
+        return self._push(to_ns(when), next(self._ages), callback, args, context)
+
+    def _push(
+        self,
+        ns: int,
+        age: int,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context | None,
+    ) -> Timer:
+        self._check_closed()  # type: ignore[attr-defined]
+        if self._debug:
+            self._check_thread()  # type: ignore[attr-defined]
+            self._check_callback(callback, "call_at")  # type: ignore[attr-defined]
+        timer = Timer(ns, age, callback, args, self, context)
+        heapq.heappush(self._scheduled, timer)
+        timer._scheduled = True  # type: ignore[attr-defined]  # noqa: SLF001
+        return timer
+
+    def _timer_handle_cancelled(self, handle: Timer) -> None:
+        if handle._scheduled:  # type: ignore[attr-defined]  # noqa: SLF001
+            self._timer_cancelled_count += 1
+            if self._timeline is not None:
+                self._timeline.withdraw(handle.seq)
+
+    # --- tasks ---------------------------------------------------------------
+
+    def create_task(  # type: ignore[override]
+        self,
+        coro: Coroutine[Any, Any, _T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+        **options: Any,  # noqa: ANN401 - newer interpreters have more
+    ) -> asyncio.Task[_T]:
+        """Make a task whose place in a set is that of its making."""
+        if self._task_factory is not None:
+            if name is not None:
+                options["name"] = name
+            return super().create_task(coro, context=context, **options)
+        self._check_closed()  # type: ignore[attr-defined]
+        if context is None:
+            context = contextvars.copy_context()
+        return self._numbering.make(self, coro, name, context, options)
+
+    # --- the end of a run ----------------------------------------------------
+
+    def run_until_complete(self, future: Awaitable[_T]) -> _T:  # type: ignore[override]
+        """Run until `future` is done; a clock's error leaves no task behind."""
+        first = self._numbering.born
+        main = asyncio.ensure_future(future, loop=self)
+        if main is not future:
+            # The caller has no handle on it and hears of its failure by this call.
+            main._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+        try:
+            return super().run_until_complete(main)
+        except ClockError:
+            self._abandon(main, first)
+            raise
+        finally:
+            if main is not future and main.done() and not main.cancelled():
+                main.exception()
+
+    def run_forever(self) -> None:
+        """Run until stopped; threads that still sleep are seen to afterwards."""
+        try:
+            super().run_forever()
+        finally:
+            clock = self.clock
+            if clock is not None:
+                clock.loop_stopped()
+
+    def _abandon(self, main: asyncio.Future[Any], first: int) -> None:
+        """Cancel what this run began, and let it clean up.
+
+        What was there before, such as the tasks of a fixture, is left alone.
+        """
+        for _ in range(_CLEANING_ROUNDS):
+            left = self._left(main, first)
+            if not left:
+                return
+            for task in left:
+                task.cancel()
+            try:
+                self._policy_forgives()
+                super().run_until_complete(_all_done(left))
+            except ClockError:
+                continue
+        for task in self._left(main, first):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+
+    def _policy_forgives(self) -> None:
+        if self._policy is not None:
+            self._policy.forgive()
+
+    def _left(self, main: asyncio.Future[Any], first: int) -> list[asyncio.Future[Any]]:
+        tasks = self.living_tasks()
+        mine: list[asyncio.Future[Any]] = [
+            task
+            for task in tasks
+            if task is not main and getattr(task, "born", 0) >= first
+        ]
+        return mine if main.done() else [main, *mine]
+
+    def living_tasks(self) -> list[asyncio.Task[Any]]:
+        """List the tasks that are not done, in the order of their making."""
+        return sorted(asyncio.all_tasks(self), key=_birth)
+
+    async def shutdown_default_executor(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
+        """Wait for the executor's threads; from now on only real work is waited for."""
+        self.winding_up = True
+        await super().shutdown_default_executor(*args, **options)
+
+    # --- the books about the world outside -----------------------------------
+
+    def run_in_executor(  # type: ignore[override]
+        self,
+        executor: concurrent.futures.Executor | None,
+        func: Callable[..., Any],
+        *args: Any,  # noqa: ANN401
+    ) -> asyncio.Future[Any]:
+        """Run `func(*args)` in an executor; the clock stands still meanwhile."""
+        clock = self.clock
+        if clock is None:
+            return super().run_in_executor(executor, func, *args)
+        used = executor or self._default_executor  # type: ignore[attr-defined]
+        job = Job(func, used, clock.threads)
+        in_thread = isinstance(used, concurrent.futures.ThreadPoolExecutor | None)
+        future = super().run_in_executor(executor, job if in_thread else func, *args)
+        if executor is None:
+            job.executor = self._default_executor  # type: ignore[attr-defined]
+        self.outside.add_job(future, job)
+        return future
+
+    def _make_socket_transport(self, sock: socket.socket, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        made = super()._make_socket_transport(sock, *args, **options)  # type: ignore[misc]
+        self.outside.watch(sock.fileno())
+        return made
+
+    def _make_ssl_transport(self, rawsock: socket.socket, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        made = super()._make_ssl_transport(rawsock, *args, **options)  # type: ignore[misc]
+        self.outside.watch(rawsock.fileno())
+        return made
+
+    def _make_datagram_transport(self, sock: socket.socket, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        made = super()._make_datagram_transport(sock, *args, **options)  # type: ignore[misc]
+        self.outside.watch(sock.fileno())
+        return made
+
+    async def _make_subprocess_transport(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        made = await super()._make_subprocess_transport(*args, **options)  # type: ignore[misc]
+        self.outside.processes.append(made)
+        return made
+
+    async def sock_accept(self, sock: socket.socket) -> tuple[socket.socket, Any]:
+        """Accept a connection on a bare socket."""
+        connection, address = await super().sock_accept(sock)
+        self.outside.saw(connection)
+        return connection, address
+
+    async def sock_connect(self, sock: socket.socket, address: Any) -> None:  # noqa: ANN401
+        """Connect a bare socket."""
+        await super().sock_connect(sock, address)
+        self.outside.saw(sock)
+
+    def add_signal_handler(self, *args: Any) -> None:  # noqa: ANN401
+        """Handle a signal; its byte comes by the loop's own pipe, unannounced."""
+        super().add_signal_handler(*args)
+        self.asking.outside += 1
+
+    def wake(self) -> None:
+        """Make the loop look around; from any thread."""
+        self._write_to_self()
+
+    def _write_to_self(self) -> None:
+        self.woken = True
+        super()._write_to_self()  # type: ignore[misc]
+
+
+async def _all_done(futures: Iterable[asyncio.Future[Any]]) -> None:
+    await asyncio.gather(*futures, return_exceptions=True)
+
+
+def _birth(task: asyncio.Task[Any]) -> int:
+    return getattr(task, "born", -1)

@@ -1,0 +1,86 @@
+"""Say where in the user's own files something happens."""
+
+from __future__ import annotations
+
+import asyncio.events
+import os
+import sysconfig
+from itertools import islice
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import CodeType, FrameType
+
+__all__ = ["Spot", "is_library", "place", "user_spot"]
+
+Spot = tuple["CodeType", int]
+"""A code object and the offset of the instruction that runs in it."""
+
+_HERE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - no cost
+_ROOT = os.path.dirname(os.path.dirname(_HERE))  # noqa: PTH120 - no cost
+_LIBRARY_ROOTS = tuple(
+    {
+        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib")),
+        *(sysconfig.get_path(name) for name in ("purelib", "platlib")),
+        os.path.join(_ROOT, "tta_primitives"),  # noqa: PTH118 - compared as text
+        os.path.join(_ROOT, "pytest_tta"),  # noqa: PTH118 - compared as text
+    }
+)
+_PACKAGE_FOLDERS = ("site-packages", "dist-packages")
+_TOP_OF_CALLBACK = asyncio.events.Handle._run.__code__  # type: ignore[attr-defined] # noqa: SLF001
+_known: dict[str, bool] = {}
+
+
+def is_library(filename: str) -> bool:
+    """Tell whether a file belongs to Python, an installed package or to us."""
+    known = _known.get(filename)
+    if known is None:
+        known = _known[filename] = _classify(filename)
+    return known
+
+
+def _classify(filename: str) -> bool:
+    if filename.startswith("<"):
+        return True
+    path = os.path.abspath(filename)  # noqa: PTH100 - compared as text
+    if path.startswith(tuple(root + os.sep for root in _LIBRARY_ROOTS)):
+        return True
+    return any(f"{os.sep}{name}{os.sep}" in path for name in _PACKAGE_FOLDERS)
+
+
+def user_spot(frame: FrameType | None) -> Spot | None:
+    """Find the innermost frame of the user's own code, else the innermost one.
+
+    The search ends where the event loop called: what is below started the loop
+    and did not ask for anything.
+    """
+    innermost = frame
+    while frame is not None and frame.f_code is not _TOP_OF_CALLBACK:
+        code = frame.f_code
+        if not _known.get(code.co_filename, True) or not is_library(code.co_filename):
+            return code, frame.f_lasti
+        frame = frame.f_back
+    return None if innermost is None else (innermost.f_code, innermost.f_lasti)
+
+
+def place(spot: Spot | None) -> str:
+    """Write a spot as `tests/test_x.py:12 in test_x`."""
+    if spot is None:
+        return "unknown place"
+    code, offset = spot
+    return f"{_short(code.co_filename)}:{_line(code, offset)} in {code.co_qualname}"
+
+
+def _line(code: CodeType, offset: int) -> int:
+    index = max(offset, 0) // 2
+    positions = next(islice(code.co_positions(), index, None), None)
+    line = positions[0] if positions else None
+    return code.co_firstlineno if line is None else line
+
+
+def _short(filename: str) -> str:
+    """Cut a path to what follows the working directory, else to its end."""
+    here = os.getcwd() + os.sep  # noqa: PTH109 - compared as text
+    if filename.startswith(here):
+        return filename[len(here) :].replace(os.sep, "/")
+    return "/".join(filename.split(os.sep)[-2:])

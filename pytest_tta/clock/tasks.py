@@ -1,0 +1,102 @@
+"""Make sets of tasks iterate in the order in which the tasks were made."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from contextvars import Context
+
+__all__ = ["NumberedTask", "Numbering"]
+
+_FAMILY_BITS = 20
+_HASH_MASK = (1 << 60) - 1
+
+
+class NumberedTask(asyncio.Task[Any]):
+    """Be a task whose hash is its number, not its address.
+
+    `TaskGroup`, `asyncio.wait` and `as_completed` keep tasks in sets. A set is walked
+    in the order of the low bits of its members' hashes: with addresses, tasks are
+    cancelled in an order that changes from run to run. The low bits here count the
+    children of one parent from nought, so that siblings are walked as they were made.
+
+    Attributes:
+        born: How many tasks the loop had made before this one.
+        own_context: The context in which the task runs.
+
+    """
+
+    def __init__(
+        self,
+        coro: Coroutine[Any, Any, Any],
+        *,
+        born: int,
+        key: int,
+        loop: asyncio.AbstractEventLoop,
+        context: Context,
+        **options: Any,  # noqa: ANN401 - whatever this interpreter's Task takes
+    ) -> None:
+        """Number a task; `options` are those of `asyncio.Task`."""
+        # The base class puts the task into a set at once: the hash comes first.
+        self._key = key
+        self.born = born
+        self.own_context = context
+        self.brood = 0
+        self.youngest: weakref.ref[NumberedTask] | None = None
+        super().__init__(coro, loop=loop, context=context, **options)
+
+    def __hash__(self) -> int:
+        """Give the number."""
+        return self._key
+
+
+class Numbering:
+    """Number the tasks of one loop."""
+
+    def __init__(self) -> None:
+        """Begin with nought."""
+        self.born = 0
+        self._orphans = 0
+
+    def make(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        coro: Coroutine[Any, Any, Any],
+        name: str | None,
+        context: Context,
+        options: dict[str, Any],
+    ) -> NumberedTask:
+        """Make a task with the next number and, if it has none, a name of this loop."""
+        born = self.born
+        self.born = born + 1
+        parent = asyncio.current_task(loop)
+        if not isinstance(parent, NumberedTask):
+            parent = None
+        task = NumberedTask(
+            coro,
+            born=born,
+            key=self._key(parent),
+            loop=loop,
+            context=context,
+            name=f"Task-{born + 1}" if name is None else name,
+            **options,
+        )
+        if parent is not None:
+            parent.youngest = weakref.ref(task)
+        return task
+
+    def _key(self, parent: NumberedTask | None) -> int:
+        """Put the family into the high bits, the place among siblings into the low."""
+        if parent is None:
+            self._orphans += 1
+            return self._orphans - 1
+        youngest = None if parent.youngest is None else parent.youngest()
+        if youngest is None or youngest.done():
+            parent.brood = 0
+        place = parent.brood
+        parent.brood = place + 1
+        return (((parent.born + 1) << _FAMILY_BITS) + place) & _HASH_MASK
