@@ -74,7 +74,7 @@ class _Front:
             ClockReversal: The instant has passed.
 
         """
-        target = _to_ns(freezegun_api()._parse_time_to_freeze(target_datetime))  # noqa: SLF001 - reads dates as freezegun does
+        target = _to_ns(freezegun_api()._parse_time_to_freeze(target_datetime))
         distance = target - _present_ns(self)
         # The microsecond that the calendar shows has begun already.
         same = target == _to_ns(self.time_to_freeze)

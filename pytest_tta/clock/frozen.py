@@ -8,7 +8,6 @@ from there afterwards.
 
 from __future__ import annotations
 
-import datetime as dt
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from pytest_tta.clock.fronts import (
 )
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
@@ -66,7 +66,9 @@ class _Session:
         """Take over the freezes that began before the clock."""
         for depth, front in enumerate(freezegun_api().freeze_factories, start=1):
             shown = frozen_at(front)
-            self._freezes[depth] = _Freeze(None, front, False, self._clock.epoch_ns)
+            self._freezes[depth] = _Freeze(
+                freeze=None, front=front, light=False, epoch_ns=self._clock.epoch_ns
+            )
             self._clock.set_epoch(place_over(front, self._clock, shown))
         self._tell_auto_tick()
 
@@ -80,7 +82,7 @@ class _Session:
             entry.undo.enter_context(self._zone(freeze.tz_offset))
         self._clock.set_epoch(place_over(front, self._clock, frozen_at(front)))
         self._tell_auto_tick()
-        return front  # type: ignore[no-any-return]
+        return front
 
     def stop(self, freeze: Any, real_stop: Callable[[Any], None]) -> None:  # noqa: ANN401 - a freezegun object
         """End the latest freeze; the wall goes on from where it was before it."""
@@ -135,8 +137,8 @@ def _push(freeze: Any) -> object:  # noqa: ANN401 - a freezegun object
 def _new_front(freeze: Any) -> object:  # noqa: ANN401 - a freezegun object
     api, start = freezegun_api(), freeze.time_to_freeze
     if freeze.auto_tick_seconds:
-        return api.StepTickTimeFactory(start, freeze.auto_tick_seconds)  # type: ignore[no-any-return]
-    return api.FrozenDateTimeFactory(start)  # type: ignore[no-any-return]
+        return api.StepTickTimeFactory(start, freeze.auto_tick_seconds)
+    return api.FrozenDateTimeFactory(start)
 
 
 def _drop(index: int) -> None:
@@ -172,7 +174,7 @@ def enter(clock: VirtualClock, zone: Zone | None) -> None:
 
 def leave() -> None:
     """Give freezegun its own time back."""
-    global _session  # noqa: PLW0603 - one clock per process
+    global _session
     session, _session = _session, None
     if session is not None:
         session.leave()
@@ -194,7 +196,7 @@ def prepare(replace_again: Callable[[], None]) -> None:
     """
     global _after_last_stop  # noqa: PLW0603 - one freezegun per process
     api = freezegun_api()
-    if api is None or hasattr(api._freeze_time.start, "__tta_wrapped__"):  # noqa: SLF001 - the only hook
+    if api is None or hasattr(api._freeze_time.start, "__tta_wrapped__"):
         return
     if api.freeze_factories:
         _after_last_stop = replace_again
@@ -205,12 +207,12 @@ def prepare(replace_again: Callable[[], None]) -> None:
 def _know_trampolines(api: Any) -> None:  # noqa: ANN401 - freezegun's module
     """Let freezegun patch our trampolines as it patches the builtins."""
     ours = (functions.TRAMPOLINES, functions.WALL_TRAMPOLINES)
-    api._real_time_object_ids.update(id(each) for d in ours for each in d.values())  # noqa: SLF001 - what it looks for
-    api._GLOBAL_MODULES_CACHE.clear()  # noqa: SLF001 - found without ours
+    api._real_time_object_ids.update(id(each) for d in ours for each in d.values())
+    api._GLOBAL_MODULES_CACHE.clear()
 
 
 def _wrap(api: Any) -> None:  # noqa: ANN401 - freezegun's module
-    kind = api._freeze_time  # noqa: SLF001 - the only hook
+    kind = api._freeze_time
     kind.start = _wrapped_start(kind.start)
     kind.stop = _wrapped_stop(kind.stop)
     for name in ("monotonic", "monotonic_ns"):
@@ -221,7 +223,7 @@ def _wrap(api: Any) -> None:  # noqa: ANN401 - freezegun's module
 def _wrapped_start(real_start: Callable[[Any], Any]) -> Callable[[Any], object]:
     def start(self: Any) -> object:  # noqa: ANN401 - a freezegun object
         if _session is None:
-            return real_start(self)  # type: ignore[no-any-return]
+            return real_start(self)
         return _session.start(self, real_start)
 
     start.__doc__ = real_start.__doc__
@@ -231,7 +233,7 @@ def _wrapped_start(real_start: Callable[[Any], Any]) -> Callable[[Any], object]:
 
 def _wrapped_stop(real_stop: Callable[[Any], None]) -> Callable[[Any], None]:
     def stop(self: Any) -> None:  # noqa: ANN401 - a freezegun object
-        global _after_last_stop  # noqa: PLW0603 - one freezegun per process
+        global _after_last_stop
         if _session is None:
             real_stop(self)
         else:
@@ -246,12 +248,12 @@ def _wrapped_stop(real_stop: Callable[[Any], None]) -> Callable[[Any], None]:
 
 def _wrapped_reading(name: str, frozen: Callable[[], float]) -> Callable[[], float]:
     """Read the loop's time, not freezegun's, where a clock is active."""
-    virtual = functions.TRAMPOLINES[name]
+    virtual: Callable[[], float] = functions.TRAMPOLINES[name]
 
     def reading() -> float:
         clock = active.clock
         if clock is None or not clock.threads.owns_current():
             return frozen()
-        return virtual()  # type: ignore[no-any-return]
+        return virtual()
 
     return reading

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 import sys
 import threading
 import time
 import types
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pytest_tta.clock import active
 
@@ -67,11 +66,12 @@ _LONGEST_SLEEP = 2**63 / 1e9
 
 def _real(name: str) -> Callable[..., Any]:
     """Return the builtin `time.<name>`, also while freezegun has replaced it."""
-    found = getattr(time, name)
+    found: Callable[..., Any] = getattr(time, name)
     api = sys.modules.get("freezegun.api")
     if isinstance(found, types.BuiltinFunctionType) or api is None:
-        return found  # type: ignore[no-any-return]
-    return getattr(api, f"real_{name}", found)
+        return found
+    real: Callable[..., Any] = getattr(api, f"real_{name}", found)
+    return real
 
 
 REAL: dict[str, Callable[..., Any]] = {
@@ -88,20 +88,20 @@ REAL: dict[str, Callable[..., Any]] = {
 }
 """The interpreter's own functions, by name."""
 
-_monotonic = REAL["monotonic"]
-_monotonic_ns = REAL["monotonic_ns"]
-_perf_counter = REAL["perf_counter"]
-_perf_counter_ns = REAL["perf_counter_ns"]
-_sleep = REAL["sleep"]
-_time = REAL["time"]
-_time_ns = REAL["time_ns"]
+_monotonic: Callable[[], float] = REAL["monotonic"]
+_monotonic_ns: Callable[[], int] = REAL["monotonic_ns"]
+_perf_counter: Callable[[], float] = REAL["perf_counter"]
+_perf_counter_ns: Callable[[], int] = REAL["perf_counter_ns"]
+_sleep: Callable[[float], None] = REAL["sleep"]
+_time: Callable[[], float] = REAL["time"]
+_time_ns: Callable[[], int] = REAL["time_ns"]
 
 _on_read: Callable[[], None] | None = None
 _wall: VirtualClock | None = None
 
 # `threading.current_thread()` would invent a dummy for a thread that it does
 # not know, and leave it behind; a look into its table does not.
-_threads: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]  # noqa: SLF001
+_threads: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
 _get_ident = threading.get_ident
 
 
@@ -154,58 +154,57 @@ class Trampoline(_StaticMethod):
         return f"<time.{self.__name__}, virtual inside a clock>"
 
 
-def monotonic() -> float:  # noqa: D103 - shows the builtin's docstring
+def monotonic() -> float:
     clock = active.clock
     if clock is None or not clock.threads.owns_current():
-        return _monotonic()  # type: ignore[no-any-return]
+        return _monotonic()
     return read(clock.monotonic_ns()) / 1e9
 
 
-def monotonic_ns() -> int:  # noqa: D103
+def monotonic_ns() -> int:
     clock = active.clock
     if clock is None or not clock.threads.owns_current():
-        return _monotonic_ns()  # type: ignore[no-any-return]
+        return _monotonic_ns()
     return read(clock.monotonic_ns())
 
 
-def perf_counter() -> float:  # noqa: D103
+def perf_counter() -> float:
     clock = active.clock
     if clock is None or not clock.threads.owns_current():
-        return _perf_counter()  # type: ignore[no-any-return]
+        return _perf_counter()
     return read(clock.monotonic_ns()) / 1e9
 
 
-def perf_counter_ns() -> int:  # noqa: D103
+def perf_counter_ns() -> int:
     clock = active.clock
     if clock is None or not clock.threads.owns_current():
-        return _perf_counter_ns()  # type: ignore[no-any-return]
+        return _perf_counter_ns()
     return read(clock.monotonic_ns())
 
 
-def time_() -> float:  # noqa: D103
+def time_() -> float:
     clock = _wall
     if clock is None or not _shows(clock):
-        return _time()  # type: ignore[no-any-return]
+        return _time()
     return read(clock.wall_ns()) / 1e9
 
 
-def time_ns() -> int:  # noqa: D103
+def time_ns() -> int:
     clock = _wall
     if clock is None or not _shows(clock):
-        return _time_ns()  # type: ignore[no-any-return]
+        return _time_ns()
     return read(clock.wall_ns())
 
 
-def sleep(seconds: float, /) -> None:  # noqa: D103
+def sleep(seconds: float, /) -> None:
     clock = active.clock
     if clock is None or not clock.threads.owns_current():
-        return _sleep(seconds)  # type: ignore[no-any-return]
-    length = seconds if isinstance(seconds, float) else operator.index(seconds)
-    if not 0 <= length < _LONGEST_SLEEP:
-        return _sleep(seconds)  # type: ignore[no-any-return]  # raises its own error
+        return _sleep(seconds)
+    if not _is_length(seconds):
+        return _sleep(seconds)  # which raises its own error
     if clock.threads.is_owner():
-        return clock.block(length)
-    return clock.sleep_in_thread(length)
+        return clock.block(seconds)
+    return clock.sleep_in_thread(seconds)
 
 
 time_.__name__ = time_.__qualname__ = "time"
@@ -216,6 +215,13 @@ def read(now: int) -> int:
     if _on_read is not None:
         _on_read()
     return now
+
+
+def _is_length(seconds: object) -> bool:
+    """Tell whether the builtin `sleep` would take it."""
+    if not isinstance(seconds, float) and not hasattr(seconds, "__index__"):
+        return False
+    return 0 <= cast("float", seconds) < _LONGEST_SLEEP
 
 
 def _shows(clock: VirtualClock) -> bool:
@@ -245,11 +251,11 @@ class _RealTime(types.ModuleType):
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any attribute of time
         if active.clock is not None and name in REAL:
             return REAL[name]
-        found = getattr(time, name)
+        found = getattr(sys.modules["time"], name)
         return found.real if isinstance(found, Trampoline) else found
 
     def __dir__(self) -> list[str]:
-        return dir(time)
+        return dir(sys.modules["time"])
 
 
 REAL_TIME = _RealTime("time", time.__doc__)

@@ -82,5 +82,5 @@ def watch_imports(
 
     """
     watcher = ImportWatcher(packages, after)
-    sys.meta_path.insert(0, watcher)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, watcher)
     return watcher

@@ -34,7 +34,9 @@ _TASKS = "/proc/self/task"
 
 # Tools that keep real time for themselves start their threads beside the test,
 # even when the test's thread runs that code. Not so pools, queues and loops.
-_TOOLS = frozenset({"coverage", "debugpy", "execnet", "pydevd", "pytest_timeout"})
+_TOOLS = frozenset(
+    {"coverage", "debugpy", "execnet", "pydevd", "pytest_timeout", "pytest_tta"}
+)
 
 _now = REAL["monotonic_ns"]
 _T = TypeVar("_T")
@@ -200,7 +202,7 @@ class OwnedThreads:
             if self._still_blocked(thread):
                 continue
             if frames is None:
-                frames = sys._current_frames()  # noqa: SLF001 - nothing public tells it
+                frames = sys._current_frames()
             found = self._judge(thread, frames)
             if found is not None:
                 return found
@@ -311,7 +313,7 @@ def adopt_started_threads() -> None:
     """Wrap `Thread.start`, once, so that an active clock adopts its threads."""
     start = threading.Thread.start
     if not hasattr(start, "__tta_wrapped__"):
-        threading.Thread.start = _adopting(start)  # type: ignore[method-assign]
+        threading.Thread.start = _adopting(start)  # type: ignore[assignment,method-assign]
 
 
 def _adopting(
@@ -336,6 +338,6 @@ def _adopting(
 
 
 def _is_tool(depth: int) -> bool:
-    caller = sys._getframe(depth + 1)  # noqa: SLF001 - cheaper than inspect
+    caller = sys._getframe(depth + 1)
     name = str(caller.f_globals.get("__name__", ""))
     return name.partition(".")[0] in _TOOLS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
 import types
 from dataclasses import dataclass
@@ -51,6 +50,9 @@ class Installed:
         names = ", ".join(self.refused)
         return f"these references cannot be replaced and show real time: {names}"
 
+
+# This package knows the two kinds of functions apart and needs both.
+_OURS = "pytest_tta.clock"
 
 _installed: Installed | None = None
 _wall_installed = False
@@ -100,7 +102,7 @@ def replace_references(
     change = _Change({id(each.real): each for each in trampolines.values()})
     for name, module in modules.items():
         namespace = _namespace(module)
-        if namespace is None or module is time:
+        if namespace is None or module is time or name.startswith(_OURS):
             continue
         if is_kept_real(name):
             keep_real(namespace)
@@ -238,7 +240,7 @@ def _replace_again() -> None:
 def _after_import(module: types.ModuleType) -> None:
     if module.__name__ == "freezegun.api":
         frozen.prepare(_replace_again)
-    elif is_kept_real(module.__name__):
+    elif is_kept_real(module.__name__) and not module.__name__.startswith(_OURS):
         keep_real(vars(module))
 
 

@@ -47,7 +47,7 @@ class ClockTraveller(time_machine.Traveller):
 
 def _asked_by_tool() -> bool:
     # Two up: whoever called time.time(), which being C has no frame of its own.
-    caller = sys._getframe(2)  # noqa: SLF001 - inspect costs a thousand times more
+    caller = sys._getframe(2)
     name = caller.f_globals.get("__name__", "")
     return type(name) is str and name.partition(".")[0] in functions.KEPT_REAL
 

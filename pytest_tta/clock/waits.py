@@ -23,14 +23,14 @@ _MISSING = object()
 
 
 def still_waiting(frame: FrameType) -> Callable[[], bool] | None:
-    """Return a question: does the thread of this innermost frame wait still?
+    """Return a function that tells whether the thread of this frame waits still.
 
     Only waits that nothing but another thread can end are recognised: without a
     time limit, on a condition, a lock, a queue or the end of a thread.
 
     Returns:
-        A function that returns True until the wait is over, or None where the
-        frame is in no such wait.
+        A function that returns True until the wait is over, or None where this
+        innermost frame is in no such wait.
 
     """
     recognise = _known_waits().get(frame.f_code)
@@ -43,7 +43,9 @@ def still_waiting(frame: FrameType) -> Callable[[], bool] | None:
 
 @lru_cache(maxsize=1)
 def _known_waits() -> dict[CodeType, Callable[[FrameType], Callable[[], bool] | None]]:
-    known = {threading.Condition.wait.__code__: _on_condition}
+    known: dict[CodeType, Callable[[FrameType], Callable[[], bool] | None]] = {
+        threading.Condition.wait.__code__: _on_condition
+    }
     until_3_12 = getattr(threading.Thread, "_wait_for_tstate_lock", None)
     if until_3_12 is None:
         known[threading.Thread.join.__code__] = _on_join
@@ -57,20 +59,20 @@ def _on_condition(frame: FrameType) -> Callable[[], bool] | None:
     waiter = seen.get("waiter")
     if waiter is None or seen.get("timeout") is not None:
         return None
-    waiters = seen["self"]._waiters  # noqa: SLF001 - notify takes a waiter out of it
+    waiters = seen["self"]._waiters
     return lambda: waiter in waiters
 
 
 def _on_join(frame: FrameType) -> Callable[[], bool] | None:
     seen = frame.f_locals
-    return None if seen.get("timeout") is not None else seen["self"].is_alive  # type: ignore[no-any-return]
+    return None if seen.get("timeout") is not None else seen["self"].is_alive
 
 
 def _on_state_lock(frame: FrameType) -> Callable[[], bool] | None:
     seen = frame.f_locals
     lock = seen.get("lock")
     timed = seen.get("timeout", -1) != -1
-    return None if lock is None or timed else lock.locked  # type: ignore[no-any-return]
+    return None if lock is None or timed else lock.locked
 
 
 def _queue_is_empty(found: object) -> Callable[[], bool] | None:
@@ -88,9 +90,9 @@ def _at_call_site(frame: FrameType) -> Callable[[], bool] | None:
 
 
 def _is_locked(lock: object) -> Callable[[], bool]:
-    locked = getattr(lock, "locked", None)
+    locked: Callable[[], bool] | None = getattr(lock, "locked", None)
     if locked is not None:
-        return locked  # type: ignore[no-any-return]
+        return locked
     # Before 3.14 an RLock tells its state to nobody but its repr.
     return lambda: repr(lock).startswith("<locked")
 

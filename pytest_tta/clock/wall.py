@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from contextlib import AbstractContextManager
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +11,7 @@ from pytest_tta.clock import frozen, functions, trampolines
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from pytest_tta.clock.clock import VirtualClock
 
@@ -54,7 +54,7 @@ class Wall:
         """Begin to show the clock's wall; the clock is, or becomes, the active one."""
         engine = self.engine = self._engine or best_engine()
         if engine == "time-machine":
-            from pytest_tta.clock import travel  # noqa: PLC0415 - time-machine is optional
+            from pytest_tta.clock import travel
 
             traveller = travel.start(self._clock)
             self._stop = lambda: travel.stop(traveller)
@@ -72,7 +72,7 @@ class Wall:
         frozen.leave()
 
     def _zone(self, offset: dt.timedelta) -> AbstractContextManager[None]:
-        from pytest_tta.clock import travel  # noqa: PLC0415 - time-machine is optional
+        from pytest_tta.clock import travel
 
         return travel.travelling(self._clock, travel.zone_name(offset))
 
