@@ -24,7 +24,10 @@ Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 FinishReason: TypeAlias = Literal[
     "stop", "length", "tool_calls", "content_filter", "refusal", "unknown"
 ]
-LLMInput: TypeAlias = "str | Message | LLMRequest | Mapping[str, Any] | Sequence[Message | Mapping[str, Any]]"
+MessageInput: TypeAlias = "Message | Mapping[str, Any]"
+LLMInput: TypeAlias = (
+    "str | LLMRequest | MessageInput | list[MessageInput] | tuple[MessageInput, ...]"
+)
 
 
 @dataclass(frozen=True, slots=True)
