@@ -74,15 +74,21 @@ def dotted_name(path: Path) -> str:
 def imports(module: Module, *, inside_functions: bool = True) -> Iterator[str]:
     """Yield the dotted names that `module` imports when it runs.
 
-    Imports for type checkers alone are left out: they never run. A name taken from
-    a package may be a module of its own, so `from a import b` yields `a` and `a.b`.
+    Imports for type checkers alone are left out: they never run. `from a import b`
+    yields `a.b` where that is a module of ours, else `a`.
     """
     for node in _running(module.tree, inside_functions=inside_functions):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if exists(name) else node.module for name in inner)
+
+
+def exists(name: str) -> bool:
+    """Return whether `name` is a module or a package of this repository."""
+    path = ROOT.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
 
 
 def _running(node: ast.AST, *, inside_functions: bool) -> Iterator[ast.AST]:
