@@ -133,7 +133,7 @@ class VirtualClock:
     @property
     def elapsed(self) -> float:
         """Virtual seconds since the clock started."""
-        return self.timeline.elapsed_ns / 1e9
+        return self.timeline.elapsed_ns / SECOND
 
     @property
     def now(self) -> datetime:

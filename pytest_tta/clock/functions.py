@@ -158,7 +158,7 @@ def monotonic() -> float:
     clock = active.clock
     if clock is None or not clock.threads.owns_current():
         return _monotonic()
-    return read(clock.monotonic_ns()) / 1e9
+    return read(clock.monotonic_ns()) / 1_000_000_000
 
 
 def monotonic_ns() -> int:
@@ -172,7 +172,7 @@ def perf_counter() -> float:
     clock = active.clock
     if clock is None or not clock.threads.owns_current():
         return _perf_counter()
-    return read(clock.monotonic_ns()) / 1e9
+    return read(clock.monotonic_ns()) / 1_000_000_000
 
 
 def perf_counter_ns() -> int:
@@ -186,7 +186,7 @@ def time_() -> float:
     clock = _wall
     if clock is None or not _shows(clock):
         return _time()
-    return read(clock.wall_ns()) / 1e9
+    return read(clock.wall_ns()) / 1_000_000_000
 
 
 def time_ns() -> int:

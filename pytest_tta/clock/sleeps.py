@@ -49,7 +49,7 @@ class SleepRecord:
     def from_row(cls, row: Row, *, cancelled: bool, woke_at: float | None) -> SleepRecord:
         """Work out what a raw row means."""
         _, at, delay, kind, task, spot, path = row
-        return cls(at / 1e9, delay, kind, task, place(spot), path, cancelled, woke_at)
+        return cls(at / 1_000_000_000, delay, kind, task, place(spot), path, cancelled, woke_at)
 
     def __str__(self) -> str:
         """Write one readable line."""

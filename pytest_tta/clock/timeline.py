@@ -87,7 +87,7 @@ class Timeline:
     def __init__(self, start_ns: int = 0) -> None:
         """Start at `start_ns` nanoseconds."""
         self.now_ns = self.start_ns = start_ns
-        self.now = start_ns / 1e9
+        self.now = start_ns / SECOND
         self.jumps = 0
         self._numbers = count()
         self._rows: list[Row] = []
@@ -104,14 +104,14 @@ class Timeline:
         """Let the present show `now_ns` without any time passing."""
         self.start_ns += now_ns - self.now_ns
         self.now_ns = now_ns
-        self.now = now_ns / 1e9
+        self.now = now_ns / SECOND
 
     def jump(self, ns: int) -> None:
         """Move to the instant `ns`; an instant that has passed changes nothing."""
         self.jumps += 1
         if ns > self.now_ns:
             self.now_ns = ns
-            self.now = ns / 1e9
+            self.now = ns / SECOND
 
     def creep(self, ns: int) -> None:
         """Move to `ns` as real time does, which is no jump."""
@@ -178,7 +178,7 @@ class Timeline:
     def _records(self) -> Iterator[SleepRecord]:
         for row in self._rows:
             given_up = self._withdrawn.get(row[0])
-            woke = self._woke(row) if given_up is None else given_up / 1e9
+            woke = self._woke(row) if given_up is None else given_up / SECOND
             yield SleepRecord.from_row(
                 row, cancelled=given_up is not None, woke_at=woke
             )
@@ -191,4 +191,4 @@ class Timeline:
         for begin, end in self._stalls:
             if begin <= due < end and row[3] != "blocking":
                 due = end
-        return due / 1e9
+        return due / SECOND

@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from pytest_tta.clock.places import place
-from pytest_tta.clock.timeline import NEVER
+from pytest_tta.clock.timeline import NEVER, SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ class Timer(asyncio.TimerHandle):
         context: Context | None,
     ) -> None:
         """Fire at `ns` nanoseconds of the loop's time."""
-        when = ns / 1e9 if ns < NEVER else math.inf
+        when = ns / SECOND if ns < NEVER else math.inf
         super().__init__(when, callback, args, loop, context)
         self.ns = ns
         self.seq = seq
@@ -60,7 +60,7 @@ class Timer(asyncio.TimerHandle):
         """Fire at another instant; the caller keeps the order of the heap."""
         self.ns = ns if self.ns < NEVER else NEVER
         self.seq = seq
-        self._when = self.ns / 1e9 if self.ns < NEVER else math.inf
+        self._when = self.ns / SECOND if self.ns < NEVER else math.inf
 
     def purpose(self) -> str:
         """Say what it is for and who asked for it."""

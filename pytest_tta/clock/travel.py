@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterator
 
+    from types import FrameType
+
     from pytest_tta.clock.clock import VirtualClock
 
 __all__ = ["ClockTraveller", "travelling", "zone_name"]
 
+_TRAMPOLINES = vars(functions)
 _real_time_ns = time_machine.escape_hatch.time.time_ns
 
 
@@ -47,8 +50,10 @@ class ClockTraveller(time_machine.Traveller):
 
 def _asked_by_tool() -> bool:
     # Two up: whoever called time.time(), which being C has no frame of its own.
-    caller = sys._getframe(2)
-    name = caller.f_globals.get("__name__", "")
+    caller: FrameType | None = sys._getframe(2)
+    if caller is not None and caller.f_globals is _TRAMPOLINES:
+        caller = caller.f_back
+    name = caller.f_globals.get("__name__", "") if caller is not None else ""
     return type(name) is str and name.partition(".")[0] in functions.KEPT_REAL
 
 

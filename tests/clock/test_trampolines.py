@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-
 @pytest.fixture
 def clock() -> Iterator[VirtualClock]:
     """Enter a clock whose monotonic time starts at 1000 s."""
