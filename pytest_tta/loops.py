@@ -1,0 +1,101 @@
+"""Where event loops come from while a clock is active.
+
+`asyncio.run`, `asyncio.Runner`, pytest-asyncio, anyio and `IsolatedAsyncioTestCase` all
+ask `asyncio.events.new_event_loop` for their loop unless somebody gave them a factory.
+Standing there, for as long as a clocked test runs, serves all of them alike and changes
+neither a test's id nor a fixture, policy or loop of anybody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from pytest_tta.clock.loop import VirtualLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pytest_tta.clock.clock import VirtualClock
+
+__all__ = ["LoopSource", "foreign_loop_message"]
+
+
+class LoopSource:
+    """Makes the loops of a test session, and gives each clock those that live on."""
+
+    def __init__(self) -> None:
+        self._loops: WeakSet[VirtualLoop] = WeakSet()
+
+    @contextmanager
+    def in_virtual_time(self, clock: VirtualClock) -> Iterator[None]:
+        """Run the block in the clock's time: new loops and those that are shared.
+
+        A loop that is shared by several tests, as those of a session are, goes on in
+        real time when the clock is left.
+        """
+        shared = self.living()
+        with ExitStack() as stack:
+            for loop in shared:
+                stack.enter_context(clock.on(loop))
+            stack.enter_context(clock)
+            stack.callback(self._leave_new, shared)
+            with self.making(self._maker(clock)):
+                yield
+
+    @contextmanager
+    def in_real_time(self) -> Iterator[None]:
+        """Make loops that a later clock can take over, and that keep real time now."""
+        with self.making(self._make_real):
+            yield
+
+    def living(self) -> list[VirtualLoop]:
+        """Return the loops that are not closed yet."""
+        return [loop for loop in self._loops if not loop.is_closed()]
+
+    @contextmanager
+    def making(self, make: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[None]:
+        """Let asyncio make its loops with this function."""
+        before = asyncio.events.new_event_loop
+        _place(make)
+        try:
+            yield
+        finally:
+            _place(before)
+
+    def _maker(self, clock: VirtualClock) -> Callable[[], VirtualLoop]:
+        def new_event_loop() -> VirtualLoop:
+            loop = clock.new_loop()
+            self._loops.add(loop)
+            return loop
+
+        return new_event_loop
+
+    def _make_real(self) -> VirtualLoop:
+        loop = VirtualLoop()
+        self._loops.add(loop)
+        return loop
+
+    def _leave_new(self, shared: list[VirtualLoop]) -> None:
+        """Give loops that outlive the test in which they were made real time back."""
+        for loop in self.living():
+            if loop not in shared:
+                loop.detach()
+
+
+def _place(make: Callable[[], Any]) -> None:
+    asyncio.events.new_event_loop = make  # type: ignore[assignment] - a factory like it
+    asyncio.new_event_loop = make  # type: ignore[assignment] - the same, re-exported
+
+
+def foreign_loop_message(loop: asyncio.AbstractEventLoop) -> str:
+    """Return the sentence for a test whose loop is not ours."""
+    kind = f"{type(loop).__module__}.{type(loop).__qualname__}"
+    return (
+        f"this test has virtual time, but its event loop is {kind}, which keeps its own: "
+        "a loop factory of the project (pytest_asyncio_loop_factories, anyio_backend) "
+        "made it. Let tests that use the clock run without that factory, or give them "
+        'real time with @pytest.mark.tta_clock("real")'
+    )

@@ -1,0 +1,136 @@
+"""Options, markers and fixtures of `pytest --tta`; imports pytest and nothing more.
+
+What they need is imported when a test asks for it, so that a session that does not use
+the plugin does not pay for it. This module is the entry point, and has no lazy names:
+pytest walks over them all.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_tta.clock.clock import VirtualClock
+    from pytest_tta.doubles.llm import LLMDouble
+    from pytest_tta.faults.injector import FaultInjector
+    from pytest_tta.harness import Harness
+    from pytest_tta.trace.recorder import Trace
+
+FIXTURES = frozenset({"tta", "tta_clock", "tta_faults", "tta_llm", "tta_trace"})
+SESSION = "tta-session"
+
+_MARKERS = (
+    "tta(*, seed=0): seed the chance and the ids of this test.",
+    'tta_clock(mode="virtual", *, start=None, io="hold", hold_cap=5.0, '
+    "max_jumps=250_000, autojump=True): set the clock of this test; "
+    'tta_clock("real") gives it real time.',
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options and the ini settings."""
+    group = parser.getgroup("tta", "tta: deterministic tests of resilient workflows")
+    group.addoption(
+        "--tta",
+        action="store_const",
+        const=True,
+        default=None,
+        dest="tta",
+        help="Give every async test virtual time and record every workflow.",
+    )
+    group.addoption(
+        "--no-tta",
+        action="store_const",
+        const=False,
+        dest="tta",
+        help="Switch --tta off, also if the ini file switches it on.",
+    )
+    group.addoption(
+        "--tta-seed",
+        type=int,
+        default=None,
+        dest="tta_seed",
+        metavar="N",
+        help="Seed chance and ids of every test with this whole number (default: 0).",
+    )
+    parser.addini("tta", "Switch --tta on.", type="bool", default=False)
+    parser.addini("tta_seed", "The seed of every test, a whole number.", default="0")
+    parser.addini(
+        "tta_clock",
+        "The time of async tests under --tta: virtual or real.",
+        default="virtual",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers, and the session if --tta is on."""
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
+    if config.getoption("tta") is not None or config.getini("tta"):
+        _begin(config)
+
+
+def _begin(config: pytest.Config) -> None:
+    """Switch the session on, if the settings say so."""
+    from pytest_tta.settings import read_settings  # noqa: PLC0415 - only when asked for
+
+    if read_settings(config).on:
+        _session(config)
+
+
+def _session(config: pytest.Config) -> None:
+    """Register what serves tests that use the plugin, once."""
+    if config.pluginmanager.has_plugin(SESSION):
+        return
+    from pytest_tta.session import Session  # noqa: PLC0415 - only when asked for
+    from pytest_tta.settings import read_settings  # noqa: PLC0415 - only when asked for
+
+    config.pluginmanager.register(Session(read_settings(config)), SESSION)
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: Sequence[pytest.Item]
+) -> None:
+    """Begin a session if any test asks for one of the fixtures."""
+    if any(not FIXTURES.isdisjoint(getattr(item, "fixturenames", ())) for item in items):
+        _session(config)
+
+
+def _harness(request: pytest.FixtureRequest) -> Harness:
+    from pytest_tta.session import harness_of  # noqa: PLC0415 - only when asked for
+
+    return harness_of(request)
+
+
+@pytest.fixture
+def tta(request: pytest.FixtureRequest) -> Harness:
+    """Everything a test of a workflow holds: clock, faults, LLM double, trace."""
+    return _harness(request)
+
+
+@pytest.fixture
+def tta_clock(request: pytest.FixtureRequest) -> VirtualClock:
+    """The virtual clock of this test: `elapsed`, `advance(seconds)`, `sleeps`."""
+    return _harness(request).clock
+
+
+@pytest.fixture
+def tta_faults(request: pytest.FixtureRequest) -> FaultInjector:
+    """Faults for the primitives of this test's workflows, by path."""
+    return _harness(request).faults
+
+
+@pytest.fixture
+def tta_llm(request: pytest.FixtureRequest) -> LLMDouble:
+    """A scripted double of a language model."""
+    return _harness(request).llm
+
+
+@pytest.fixture
+def tta_trace(request: pytest.FixtureRequest) -> Trace:
+    """What the workflows of this test did, to be compared with `S(...)` patterns."""
+    return _harness(request).trace

@@ -1,0 +1,223 @@
+"""What `--tta` switches on, and what serves a test that holds one of our fixtures."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_tta.clock import trampolines
+from pytest_tta.clock.clock import VirtualClock
+from pytest_tta.clock.errors import ClockError
+from pytest_tta.clock.loop import VirtualLoop
+from pytest_tta.harness import Harness
+from pytest_tta.loops import LoopSource, foreign_loop_message
+from pytest_tta.plugin import FIXTURES
+from pytest_tta.report.sections import facts, header, sections
+from pytest_tta.settings import Settings, clock_settings, seed_of
+from pytest_tta.trace import S, Trace, explain
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+__all__ = ["Session", "harness_of", "is_async"]
+
+_RUNNERS = frozenset(
+    f"_{scope}_scoped_runner"
+    for scope in ("function", "class", "module", "package", "session")
+)
+
+
+class ItemHarness:
+    """The harness of one test, from the start of its set-up to the end of tear-down."""
+
+    def __init__(self, item: pytest.Item, settings: Settings, source: LoopSource) -> None:
+        usual = "virtual" if asks(item) else settings.clock
+        clock = clock_settings(item, usual)
+        self.is_async = is_async(item)
+        self.is_virtual = clock.mode == "virtual" and (asks(item) or self.is_async)
+        seed = seed_of(item, settings.seed)
+        self.harness = Harness(seed=seed, clock=VirtualClock(**clock.for_clock()))
+        self._source = source
+        self._stack = ExitStack()
+
+    def enter(self) -> None:
+        """Take over the door, and time if this test has virtual time."""
+        with ExitStack() as stack:
+            if self.is_virtual:
+                in_time = self._source.in_virtual_time(self.harness.clock)
+                stack.enter_context(in_time)
+            else:
+                stack.enter_context(self._source.in_real_time())
+            stack.enter_context(self.harness.watching(whole_process=True))
+            self._stack = stack.pop_all()
+
+    def leave(self) -> None:
+        """Give everything back."""
+        self._stack.close()
+
+
+HARNESS = pytest.StashKey[ItemHarness]()
+
+
+class Session:
+    """The hooks of a session in which the plugin is used."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._source = LoopSource()
+        # Loops by the name of the fixture whose runner has them.
+        self._loops: dict[str, asyncio.AbstractEventLoop] = {}
+        trampolines.install()
+
+    def pytest_report_header(self) -> str | None:
+        """Tell what is on, and with which seed it can be repeated."""
+        return header(self._settings) if self._settings.on else None
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Enter the test's harness before any of its fixtures is made."""
+        if self._settings.on or asks(item):
+            entered = ItemHarness(item, self._settings, self._source)
+            entered.enter()
+            item.stash[HARNESS] = entered
+        elif _may_share_a_loop(item):
+            with self._source.in_real_time():
+                return (yield)
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Run the test; fail it for what was scripted and did not happen."""
+        entered = item.stash.get(HARNESS, None)
+        if entered is None:
+            return (yield)
+        if entered.is_virtual:
+            self._refuse_foreign_loop(item)
+        before = self._shared_tasks()
+        try:
+            result = yield
+        except ClockError as error:
+            entered.harness.explain(error)
+            pytest.fail(_text_of(error), pytrace=False)
+        entered.harness.note_left_running(self._shared_tasks() - before)
+        problems = entered.harness.verify()
+        if problems:
+            pytest.fail("\n".join(problems), pytrace=False)
+        return result
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Leave the harness after all fixtures are gone."""
+        try:
+            return (yield)
+        finally:
+            entered = item.stash.get(HARNESS, None)
+            if entered is not None:
+                entered.leave()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(
+        self, fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+    ) -> Generator[None, Any, Any]:
+        """Look at the loop of pytest-asyncio's runners when they begin and end."""
+        runner = yield
+        name = fixturedef.argname
+        if name in _RUNNERS and isinstance(runner, asyncio.Runner):
+            loop = self._loops[name] = runner.get_loop()
+            if name == "_function_scoped_runner":
+                look = partial(_fail_for_tasks, request.node, loop)
+                fixturedef.addfinalizer(look)
+        return runner
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Put into the report what explains the test."""
+        report = yield
+        entered = item.stash.get(HARNESS, None)
+        if entered is not None and report.when == "call":
+            report.tta = facts(entered.harness)  # type: ignore[attr-defined] - for other plugins
+            if report.failed:
+                shown = sections(entered.harness, is_virtual=entered.is_virtual)
+                report.sections.extend(shown)
+        return report
+
+    def pytest_assertrepr_compare(
+        self, op: str, left: object, right: object
+    ) -> list[str] | None:
+        """Show where a trace and a pattern differ, as a tree."""
+        if op != "==":
+            return None
+        trace, pattern = (left, right) if isinstance(left, Trace) else (right, left)
+        return explain(trace, pattern) if isinstance(trace, Trace) else None
+
+    def _refuse_foreign_loop(self, item: pytest.Item) -> None:
+        scope = getattr(item, "_loop_scope", None)
+        loop = self._loops.get(f"_{scope}_scoped_runner")
+        if loop is not None and not isinstance(loop, VirtualLoop):
+            pytest.fail(foreign_loop_message(loop), pytrace=False)
+
+    def _shared_tasks(self) -> set[asyncio.Task[Any]]:
+        """Return the tasks of loops that outlive the test, so that nobody ends them."""
+        own = self._loops.get("_function_scoped_runner")
+        shared = (loop for loop in self._source.living() if loop is not own)
+        return {task for loop in shared for task in asyncio.all_tasks(loop)}
+
+
+def asks(item: pytest.Item) -> bool:
+    """Tell whether a test holds one of our fixtures."""
+    return not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+def is_async(item: pytest.Item) -> bool:
+    """Tell whether a test is a coroutine function, also inside `@given`."""
+    function = getattr(item, "function", None)
+    inner = getattr(getattr(function, "hypothesis", None), "inner_test", None)
+    return inspect.iscoroutinefunction(inner or function)
+
+
+def _may_share_a_loop(item: pytest.Item) -> bool:
+    """Tell whether a test may make the loop in which a later test has virtual time."""
+    is_anyio = "anyio_backend" in getattr(item, "fixturenames", ())
+    return is_async(item) and (
+        is_anyio or getattr(item, "_loop_scope", "function") != "function"
+    )
+
+
+def _text_of(error: BaseException) -> str:
+    return "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+
+
+def _fail_for_tasks(item: pytest.Item, loop: asyncio.AbstractEventLoop) -> None:
+    """Fail a test for tasks that nobody ended before its loop is closed."""
+    entered = item.stash.get(HARNESS, None)
+    if entered is None or loop.is_closed():
+        return
+    harness = entered.harness
+    harness.problems.clear()
+    harness.note_left_running(asyncio.all_tasks(loop))
+    if harness.problems:
+        pytest.fail("\n".join(harness.problems), pytrace=False)
+
+
+def harness_of(request: pytest.FixtureRequest) -> Harness:
+    """Return the harness of the test that a fixture is made for.
+
+    Raises:
+        pytest.fail.Exception: The test has none: it asked for the fixture too late.
+    """
+    entered = request.node.stash.get(HARNESS, None)
+    if entered is None or not asks(request.node):
+        pytest.fail(
+            f"{request.node.nodeid}: name {request.fixturename!r} among the arguments "
+            "of the test or of one of its fixtures; getfixturevalue() comes too late, "
+            "the test's event loop and clock exist already",
+            pytrace=False,
+        )
+    return entered.harness

@@ -1,0 +1,143 @@
+"""What the command line, the ini file and the markers say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["ClockSettings", "Settings", "clock_settings", "read_settings", "seed_of"]
+
+CLOCKS = ("virtual", "real")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of a session.
+
+    Attributes:
+        on: Whether `--tta` is on.
+        seed: The seed of every test that has none of its own.
+        clock: "virtual" or "real", the time of async tests under `--tta`.
+    """
+
+    on: bool
+    seed: int
+    clock: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClockSettings:
+    """The clock of one test, as the marker `tta_clock` sets it.
+
+    Attributes:
+        mode: "virtual" or "real".
+        start: What the wall clock shows at first.
+        io: What open connections to the outside mean: "hold", "grace" or "jump".
+        hold_cap: Real seconds after which outside work is an error.
+        max_jumps: Moves of time after which the run counts as endless.
+        autojump: Whether time moves by itself.
+    """
+
+    mode: str = "virtual"
+    start: Any = None
+    io: Any = "hold"
+    hold_cap: float = 5.0
+    max_jumps: int | None = 250_000
+    autojump: bool = True
+
+    def for_clock(self) -> dict[str, Any]:
+        """Return what `VirtualClock` takes."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        del named["mode"]
+        return named
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Read what the command line and the ini file say, the former first.
+
+    Raises:
+        pytest.UsageError: A value is not allowed.
+    """
+    on = config.getoption("tta")
+    seed = config.getoption("tta_seed")
+    return Settings(
+        on=bool(config.getini("tta")) if on is None else on,
+        seed=_ini_seed(config) if seed is None else seed,
+        clock=_ini_clock(config),
+    )
+
+
+def _ini_seed(config: pytest.Config) -> int:
+    written = config.getini("tta_seed")
+    try:
+        return int(written or 0)
+    except (TypeError, ValueError):
+        msg = f"tta_seed = {written!r} must be a whole number"
+        raise pytest.UsageError(msg) from None
+
+
+def _ini_clock(config: pytest.Config) -> str:
+    written = str(config.getini("tta_clock") or "virtual")
+    if written not in CLOCKS:
+        msg = f"tta_clock = {written!r} must be 'virtual' or 'real'"
+        raise pytest.UsageError(msg)
+    return written
+
+
+def clock_settings(item: pytest.Item, usual: str) -> ClockSettings:
+    """Return the clock that the markers of a test ask for, the closest first.
+
+    Args:
+        item: The test.
+        usual: The mode of a test that has no marker.
+    """
+    settings = ClockSettings(mode=usual)
+    for mark in reversed(list(item.iter_markers("tta_clock"))):
+        settings = replace(settings, mode="virtual", **_clock_arguments(item, mark))
+    return settings
+
+
+def _clock_arguments(item: pytest.Item, mark: pytest.Mark) -> dict[str, Any]:
+    if len(mark.args) > 1 or (mark.args and "mode" in mark.kwargs):
+        _refuse(item, "tta_clock", f"takes one mode, got {mark.args!r}")
+    given = dict(mark.kwargs)
+    if mark.args:
+        given["mode"] = mark.args[0]
+    _check_names(item, mark, [field.name for field in fields(ClockSettings)])
+    if given.get("mode", "virtual") not in CLOCKS:
+        _refuse(item, "tta_clock", f"mode={given['mode']!r} is not 'virtual' or 'real'")
+    return given
+
+
+def seed_of(item: pytest.Item, usual: int) -> int:
+    """Return the seed that the closest marker `tta` of a test sets, else the usual."""
+    mark = item.get_closest_marker("tta")
+    if mark is None:
+        return usual
+    if mark.args:
+        _refuse(item, "tta", f"takes only keyword arguments, got {mark.args!r}")
+    _check_names(item, mark, ["seed"])
+    seed = mark.kwargs.get("seed", usual)
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        _refuse(item, "tta", f"seed={seed!r} is not a whole number")
+    return int(seed)
+
+
+def _check_names(item: pytest.Item, mark: pytest.Mark, known: list[str]) -> None:
+    for name in _unknown(mark, known):
+        _refuse(item, mark.name, f"does not know {name!r}; it takes {', '.join(known)}")
+
+
+def _unknown(mark: pytest.Mark, known: list[str]) -> Iterator[str]:
+    return (name for name in mark.kwargs if name not in known)
+
+
+def _refuse(item: pytest.Item, marker: str, why: str) -> None:
+    pytest.fail(f"{item.nodeid}: mark.{marker} {why}", pytrace=False)
+
+
