@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from importlib.metadata import entry_points
-from importlib.util import find_spec
 
 PLUGIN_IS_INSTALLED = bool(entry_points(group="pytest11", name="tta"))
 """Whether pytest loads the plugin by itself, through its entry point."""
 
-_NEEDS_LOADING = not PLUGIN_IS_INSTALLED and find_spec("pytest_tta.plugin")
-
-PLUGIN_MODULES = ("pytest_tta.plugin",) if _NEEDS_LOADING else ()
+PLUGIN_MODULES = () if PLUGIN_IS_INSTALLED else ("pytest_tta.plugin",)
 """What a session in this process must load besides."""
 
-PLUGIN_ARGUMENTS = ("-p", "pytest_tta.plugin") if _NEEDS_LOADING else ()
+PLUGIN_ARGUMENTS = () if PLUGIN_IS_INSTALLED else ("-p", "pytest_tta.plugin")
 """What a command line of pytest (or pytester) needs besides; often nothing."""
