@@ -20,7 +20,7 @@ from pytest_tta.clock.outside import Holder
 from pytest_tta.clock.places import place, user_spot
 from pytest_tta.clock.policy import Policy
 from pytest_tta.clock.threads import OwnedThreads
-from pytest_tta.clock.timeline import NEVER, Sleeper, Timeline, to_ns
+from pytest_tta.clock.timeline import NEVER, SECOND, Sleeper, Timeline, to_ns
 from pytest_tta.clock.wall import Wall
 
 if TYPE_CHECKING:

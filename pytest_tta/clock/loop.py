@@ -116,7 +116,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.winding_up = False
         super().__init__(self.asking)
         self._check_internals()
-        self.outside = Outside(self.asking, self._transports)  # type: ignore[attr-defined]
+        self.outside = Outside(self, self.asking, self._transports)  # type: ignore[attr-defined]
 
     def _check_internals(self) -> None:
         if VirtualLoop._is_checked:

@@ -8,8 +8,11 @@ import concurrent.futures
 import enum
 import selectors
 import sys
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytest_tta.clock.waits import still_waiting
 
 if TYPE_CHECKING:
     import socket
@@ -22,6 +25,9 @@ __all__ = ["Holder", "Job", "Outside", "Standing"]
 
 _Stream = asyncio.selector_events._SelectorSocketTransport  # type: ignore[attr-defined] # noqa: SLF001
 _Datagram = asyncio.selector_events._SelectorDatagramTransport  # type: ignore[attr-defined] # noqa: SLF001
+
+
+_WAITING_MODULES = frozenset({"concurrent", "queue", "threading"})
 
 
 class Holder(NamedTuple):
@@ -75,7 +81,7 @@ _WATCHED = {_Stream: _WatchedStream, _Datagram: _WatchedDatagram}
 class Job:
     """Be a job of an executor; where it runs in a thread, the thread is adopted."""
 
-    __slots__ = ("_function", "_threads", "executor", "label", "started")
+    __slots__ = ("_function", "_threads", "executor", "label", "thread")
 
     def __init__(
         self,
@@ -88,11 +94,11 @@ class Job:
         self._threads = threads
         self.executor = executor
         self.label = getattr(function, "__qualname__", repr(function))
-        self.started = False
+        self.thread: threading.Thread | None = None
 
     def __call__(self, *args: object) -> object:
-        """Run the job; from now on its thread speaks for it."""
-        self.started = True
+        """Run the job, counted among the test's own threads."""
+        self.thread = threading.current_thread()
         return self._threads.call(self._function, *args)
 
 
@@ -107,8 +113,14 @@ class Outside:
 
     loopback_is_instant: bool = sys.platform == "linux"
 
-    def __init__(self, selector: AskingSelector, transports: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        selector: AskingSelector,
+        transports: Any,  # noqa: ANN401
+    ) -> None:
         """Begin with nothing; `transports` is the loop's own table by file number."""
+        self._loop = loop
         self._selector = selector
         self._transports = transports
         self._named: set[tuple[object, object]] = set()
@@ -152,8 +164,12 @@ class Outside:
     def working(self) -> Holder | None:
         """Name a job or a process that is at work and whose end the loop awaits."""
         for job in self.jobs.values():
-            if not job.started and not self._is_queued_behind_others(job):
+            if not (self._is_queued_behind_others(job) or _waits(job.thread)):
                 return Holder(f"executor job {job.label!r}")
+        for thread in threading.enumerate():
+            # So do the worker threads of anyio say whom they work for.
+            if getattr(thread, "loop", None) is self._loop and not _waits(thread):
+                return Holder(f"thread {thread.name!r}")
         self.processes = [each for each in self.processes if _is_alive(each)]
         if self.processes:
             return Holder(f"subprocess {self.processes[0].get_pid()}")
@@ -161,10 +177,12 @@ class Outside:
 
     def _is_queued_behind_others(self, job: Job) -> bool:
         """Tell whether all threads of a job's pool are taken; they speak for it."""
+        if job.thread is not None:
+            return False
         size = getattr(job.executor, "_max_workers", None)
         if not isinstance(job.executor, concurrent.futures.ThreadPoolExecutor):
             return False
-        mates = (other for other in self.jobs.values() if other.started)
+        mates = (other for other in self.jobs.values() if other.thread is not None)
         return sum(other.executor is job.executor for other in mates) >= (size or 0)
 
     def asked(self) -> Holder | None:
@@ -226,6 +244,23 @@ class Outside:
         transport = self._transports.get(key.fd)
         peer = None if transport is None else transport.get_extra_info("peername")
         return f"file {key.fd}" + (f" (peer {peer!r})" if peer else "")
+
+
+def _waits(thread: threading.Thread | None) -> bool:
+    """Tell whether a thread with a job waits for another thread or for the loop.
+
+    Any other wait, such as for an answer on a socket, is real work.
+    """
+    if thread is None:
+        return False
+    frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - nothing public tells it
+    if frame is None:
+        return False
+    module = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    if module in _WAITING_MODULES:
+        return True
+    waits = still_waiting(frame)
+    return waits is not None and waits()
 
 
 def _names_of(get_extra_info: Callable[[str], object]) -> tuple[object, object]:
