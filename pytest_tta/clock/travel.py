@@ -13,7 +13,6 @@ from pytest_tta.clock import active, functions
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterator
-
     from types import FrameType
 
     from pytest_tta.clock.clock import VirtualClock
