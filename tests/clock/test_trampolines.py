@@ -52,7 +52,7 @@ def module(source: str, name: str = "theirs") -> types.ModuleType:
     real = types.ModuleType("time")
     vars(real).update(REAL)
     vars(made)["time"] = real
-    exec(textwrap.dedent(source), vars(made))  # noqa: S102 - a module from a text
+    exec(textwrap.dedent(source), vars(made))
     vars(made)["time"] = time
     return made
 
@@ -98,7 +98,7 @@ def test_a_trampoline_is_copied_and_pickled_by_name() -> None:
     trampolines.install()
 
     assert copy.deepcopy(time.monotonic) is time.monotonic
-    assert pickle.loads(pickle.dumps(time.sleep)) is time.sleep  # noqa: S301
+    assert pickle.loads(pickle.dumps(time.sleep)) is time.sleep
     assert repr(time.perf_counter) == "<time.perf_counter, virtual inside a clock>"
     assert time.monotonic.__doc__ == REAL["monotonic"].__doc__
 
@@ -360,7 +360,7 @@ def test_a_package_that_keeps_real_time_may_be_imported_later(
     )
     monkeypatch.syspath_prepend(tmp_path)
 
-    import pytest_benchmark as late  # noqa: PLC0415 - that it is late is the case
+    import pytest_benchmark as late
 
     monkeypatch.delitem(sys.modules, "pytest_benchmark")
     before = REAL["monotonic"]()
@@ -386,8 +386,8 @@ def test_watching_imports_leaves_modules_as_they_are(
     watcher = ImportWatcher({"watched_one"}, lambda new: told.append(new.__name__))
     monkeypatch.setattr(sys, "meta_path", [watcher, *sys.meta_path])
 
-    import another_one  # noqa: PLC0415
-    import watched_one  # noqa: PLC0415
+    import another_one
+    import watched_one
 
     monkeypatch.delitem(sys.modules, "another_one")
     monkeypatch.delitem(sys.modules, "watched_one")

@@ -70,7 +70,7 @@ def wall_readings() -> list[float]:
         time.clock_gettime(time.CLOCK_REALTIME),
         time.clock_gettime_ns(time.CLOCK_REALTIME) / 1e9,
         datetime.now(UTC).timestamp(),
-        dt.datetime.now().timestamp(),
+        dt.datetime.now().timestamp(),  # noqa: DTZ005 - local time is asked
         time.mktime(time.localtime()),
         float(int(time.strftime("%s"))),
     ]
@@ -319,8 +319,10 @@ def test_without_time_machine_time_follows_and_a_note_says_what_does_not() -> No
     assert abs(day - real_time()) < 60
     assert abs(time_taken_before() - real_time()) < 60
     assert clock.notes == [
-        "without time-machine only time.time() and time.time_ns() show virtual time, "
-        "datetime.now() shows real time; install time-machine"
+        (
+            "without time-machine only time.time() and time.time_ns() show virtual "
+            "time, datetime.now() shows real time; install time-machine"
+        )
     ]
 
 
