@@ -1,0 +1,344 @@
+"""Lay patterns beside spans so that as little as possible is left over.
+
+A trace matches when nothing is left over and no attribute differs; otherwise what is left
+over is the difference. So there is one search, not one that decides and one that explains.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import count
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from pytest_tta.paths import hint
+from pytest_tta.trace.pattern import AnyOrder, No, S, attribute_holds
+from pytest_tta.trace.snapshot import shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import EllipsisType
+
+    from pytest_tta.trace.spans import Span
+
+__all__ = ["Comparison", "Row"]
+
+Item: TypeAlias = "S | AnyOrder | EllipsisType"
+Mark: TypeAlias = Literal[" ", "~", "+", "-"]
+
+
+class Row:
+    """One line of a comparison: a span beside its pattern, or one without the other.
+
+    Attributes:
+        span: What happened, None if it was expected and did not.
+        pattern: What was expected, None if nothing was.
+        problems: What is wrong here, each with the path.
+        rows: The lines below; None where the pattern says nothing about children.
+    """
+
+    __slots__ = ("pattern", "problems", "rows", "span", "total")
+
+    def __init__(
+        self,
+        span: Span | None,
+        pattern: S | None,
+        problems: list[str],
+        rows: list[Row] | None = None,
+    ) -> None:
+        self.span = span
+        self.pattern = pattern
+        self.problems = problems
+        self.rows = rows
+        self.total = len(problems) + sum(row.total for row in rows or ())
+
+    @property
+    def mark(self) -> Mark:
+        """The sign that stands before the line."""
+        if not self.problems:
+            return " "
+        if self.span is None:
+            return "-"
+        return "+" if self.pattern is None else "~"
+
+    @property
+    def weight(self) -> float:
+        """How bad it is: two lines left over are worse than any pair of one name."""
+        if self.span is None or self.pattern is None:
+            return float(self.total)
+        return 1 + self.total / (self.total + 1) if self.total else 0.0
+
+    def all_problems(self) -> Iterator[str]:
+        """Yield the problems here and below, from the top down."""
+        yield from self.problems
+        for row in self.rows or ():
+            yield from row.all_problems()
+
+
+Aligned: TypeAlias = "tuple[float, list[Row]]"
+
+
+class Comparison:
+    """Compares spans with patterns, each pair once.
+
+    Args:
+        known_paths: Gives the paths of all positions in the workflows that ran.
+    """
+
+    def __init__(self, known_paths: Callable[[], Sequence[str]]) -> None:
+        self._known_paths = known_paths
+        self._pairs: dict[tuple[int, int], Row | None] = {}
+
+    def align(self, spans: Sequence[Span], items: Sequence[Item], path: str) -> list[Row]:
+        """Return the lines for siblings beside the patterns of them.
+
+        Args:
+            spans: The siblings in the order in which they began.
+            items: What is expected, in order.
+            path: The path of the span above, for messages.
+        """
+        first, last = self._alike_at_ends(spans, items)
+        inner = slice(first, len(spans) - last), slice(first, len(items) - last)
+        search = _Search(self, spans[inner[0]], items[inner[1]], path)
+        ends = [
+            *zip(spans[:first], items[:first], strict=True),
+            *zip(spans[len(spans) - last :], items[len(items) - last :], strict=True),
+        ]
+        rows = [row for span, item in ends if (row := self._exact(span, item))]
+        return [*rows[:first], *search.rows(), *rows[first:]]
+
+    def _alike_at_ends(
+        self, spans: Sequence[Span], items: Sequence[Item]
+    ) -> tuple[int, int]:
+        """Count what fits at the beginning and at the end; no search is needed there."""
+        shorter = min(len(spans), len(items))
+        first = next(i for i in count() if i == shorter or not self._exact(spans[i], items[i]))
+        rest = shorter - first
+        last = next(
+            i for i in count() if i == rest or not self._exact(spans[~i], items[~i])
+        )
+        return first, last
+
+    def _exact(self, span: Span, item: Item) -> Row | None:
+        row = self.pair(span, item) if isinstance(item, S) else None
+        return row if row is not None and not row.total else None
+
+    def pair(self, span: Span, pattern: S) -> Row | None:
+        """Return the line of a span beside a pattern, None if it has another name."""
+        key = (id(span), id(pattern))
+        if key not in self._pairs:
+            fits = pattern.fits(span.path)
+            self._pairs[key] = self._compared(span, pattern) if fits else None
+        return self._pairs[key]
+
+    def _compared(self, span: Span, pattern: S) -> Row:
+        problems = list(_attribute_problems(span, pattern))
+        for absent in pattern.absent:
+            problems += self._presence(span, absent)
+        items = pattern.rows
+        rows = self.align(span.children, items, span.path) if items else None
+        return Row(span, pattern, problems, rows)
+
+    def _presence(self, span: Span, absent: No) -> Iterator[str]:
+        """Yield what is wrong about the absence of something below a span."""
+        pattern = absent.pattern
+        if not any(pattern.fits(path) for path in self._known_paths()):
+            near = hint(pattern.name, self.names())
+            yield (
+                f"{span.path}: {absent!r} cannot be decided, nothing in this workflow "
+                f"has that name; {near}"
+            )
+            return
+        for below in span.descendants():
+            row = self.pair(below, pattern)
+            if row is not None and not row.total:
+                yield f"{below.path} ran, in spite of {absent!r}"
+
+    def names(self) -> list[str]:
+        """Return the names that a pattern could have."""
+        return [path.rpartition("/")[2] for path in self._known_paths()]
+
+
+def _attribute_problems(span: Span, pattern: S) -> Iterator[str]:
+    for name, expected in pattern.attributes.items():
+        try:
+            actual = getattr(span, name)
+        except LookupError as error:
+            yield str(error)
+            continue
+        if not attribute_holds(expected, actual):
+            is_class = isinstance(expected, type)
+            wanted = expected.__name__ if is_class else shorten(expected)  # type: ignore[attr-defined] - a class
+            yield f"{span.path}: {name} is {shorten(actual)}, expected {wanted}"
+
+
+class _Search:
+    """The best way to lay these items beside these spans, found from the end."""
+
+    def __init__(
+        self,
+        comparison: Comparison,
+        spans: Sequence[Span],
+        items: Sequence[Item],
+        path: str,
+    ) -> None:
+        self._comparison = comparison
+        self._spans = spans
+        self._items = items
+        self._path = path
+        # Of each (item, span) that is begun with: the weight of the best way, its first
+        # lines, and where it goes on.
+        self._best: dict[tuple[int, int], tuple[float, list[Row], tuple[int, int]]] = {}
+
+    def rows(self) -> list[Row]:
+        ends = len(self._items), len(self._spans)
+        for i in range(ends[0], -1, -1):
+            for j in range(ends[1], -1, -1):
+                if (i, j) != ends:
+                    ways = [
+                        (sum(row.weight for row in rows) + self._weight(after), rows, after)
+                        for rows, after in self._ways(i, j)
+                    ]
+                    self._best[i, j] = min(ways, key=_weight_of)
+        return list(self._followed(ends))
+
+    def _weight(self, place: tuple[int, int]) -> float:
+        return self._best[place][0] if place in self._best else 0.0
+
+    def _followed(self, ends: tuple[int, int]) -> Iterator[Row]:
+        place = (0, 0)
+        while place != ends:
+            _, rows, place = self._best[place]
+            yield from rows
+
+    def _ways(self, i: int, j: int) -> Iterator[tuple[list[Row], tuple[int, int]]]:
+        """Yield each first step from item i and span j, the most wanted first."""
+        item = self._items[i] if i < len(self._items) else None
+        if isinstance(item, S):
+            yield from self._ways_of_one(item, i, j)
+        elif isinstance(item, AnyOrder):
+            for size in self._sizes(item, i, j):
+                rows = self._unordered(item, self._spans[j : j + size])
+                yield rows, (i + 1, j + size)
+        elif item is ...:
+            yield [], (i + 1, j)
+            if j < len(self._spans):
+                yield [Row(self._spans[j], None, [])], (i, j + 1)
+        if j < len(self._spans) and item is not ...:
+            yield [self._unexpected(self._spans[j])], (i, j + 1)
+
+    def _ways_of_one(
+        self, item: S, i: int, j: int
+    ) -> Iterator[tuple[list[Row], tuple[int, int]]]:
+        row = self._comparison.pair(self._spans[j], item) if j < len(self._spans) else None
+        if row is not None:
+            yield [row], (i + 1, j + 1)
+        yield [self._missing(item)], (i + 1, j)
+
+    def _sizes(self, item: AnyOrder, i: int, j: int) -> list[int]:
+        """Return how many spans a group may take: its own number, or what is left."""
+        left = len(self._spans) - j
+        after = sum(
+            1 if isinstance(one, S) else len(one.patterns)
+            for one in self._items[i + 1 :]
+            if isinstance(one, (S, AnyOrder))
+        )
+        sizes = dict.fromkeys((len(item.patterns), left - after, left, 0))
+        return [size for size in sizes if 0 <= size <= left]
+
+    def _unordered(self, group: AnyOrder, spans: Sequence[Span]) -> list[Row]:
+        """Give each pattern a span of its own, exact ones first."""
+        pair = self._comparison.pair
+        table = _Table(group.patterns, spans, pair)
+        chosen = {**table.exact(), **table.rest()}
+        rows = [
+            row if j in chosen and (row := pair(span, group.patterns[chosen[j]])) else (
+                self._unexpected(span)
+            )
+            for j, span in enumerate(spans)
+        ]
+        taken = set(chosen.values())
+        left = (one for i, one in enumerate(group.patterns) if i not in taken)
+        return [*rows, *(self._missing(one) for one in left)]
+
+    def _unexpected(self, span: Span) -> Row:
+        return Row(span, None, [f"{span.path} was not expected here"])
+
+    def _missing(self, pattern: S) -> Row:
+        names = self._comparison.names()
+        where = f"{self._path}: " if self._path else ""
+        known = any(pattern.fits(name) for name in names) or "/" in pattern.name
+        near = "" if known else f"; {hint(pattern.name, names)}"
+        return Row(None, pattern, [f"{where}{pattern!r} was expected here and did not run{near}"])
+
+
+def _weight_of(way: tuple[float, list[Row], tuple[int, int]]) -> float:
+    return way[0]
+
+
+class _Table:
+    """Which pattern of a group takes which span."""
+
+    def __init__(
+        self,
+        patterns: Sequence[S],
+        spans: Sequence[Span],
+        pair: Callable[[Span, S], Row | None],
+    ) -> None:
+        self._patterns = patterns
+        self._spans = spans
+        self._pair = pair
+        self._taker: dict[int, int] = {}
+        self._taken: dict[int, int] = {}
+
+    def exact(self) -> dict[int, int]:
+        """Return the pattern of each span in the largest matching without a problem.
+
+        Augmenting paths, after Kuhn's form of the Hungarian method.
+        """
+        for pattern in range(len(self._patterns)):
+            came_from, span = self._augmenting(pattern)
+            while span is not None:
+                taker = came_from[span]
+                before = self._taken.get(taker)
+                self._taker[span] = taker
+                self._taken[taker] = span
+                span = before
+        return self._taker
+
+    def _augmenting(self, start: int) -> tuple[dict[int, int], int | None]:
+        came_from: dict[int, int] = {}
+        waiting = deque([start])
+        while waiting:
+            pattern = waiting.popleft()
+            for span in self._candidates(pattern):
+                if span not in came_from and self._total(pattern, span) == 0:
+                    came_from[span] = pattern
+                    if span not in self._taker:
+                        return came_from, span
+                    waiting.append(self._taker[span])
+        return came_from, None
+
+    def _candidates(self, pattern: int) -> Iterator[int]:
+        """Yield the spans, the one at the pattern's own place first: it often fits."""
+        yield from range(pattern, len(self._spans))
+        yield from range(min(pattern, len(self._spans)))
+
+    def _total(self, pattern: int, span: int) -> int | None:
+        row = self._pair(self._spans[span], self._patterns[pattern])
+        return None if row is None else row.total
+
+    def rest(self) -> dict[int, int]:
+        """Return a pattern of the same name for spans that none fits, the least bad."""
+        open_patterns = [i for i in range(len(self._patterns)) if i not in self._taken]
+        open_spans = [j for j in range(len(self._spans)) if j not in self._taker]
+        totals = sorted(
+            (total, i, j)
+            for i in open_patterns
+            for j in open_spans
+            if (total := self._total(i, j)) is not None
+        )
+        chosen: dict[int, int] = {}
+        for _, pattern, span in totals:
+            if span not in chosen and pattern not in chosen.values():
+                chosen[span] = pattern
+        return chosen

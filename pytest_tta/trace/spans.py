@@ -1,0 +1,426 @@
+"""What a run was: a tree of spans, one for each execution of a primitive."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+from pytest_tta.paths import check_place, hint, matches
+from pytest_tta.trace.alignment import Comparison, Row
+from pytest_tta.trace.pattern import S
+from tta_primitives.primitive import ParallelPrimitive, Wrapper, labels, positions
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Iterator, Sequence
+
+    from tta_primitives.door import Call
+
+__all__ = ["Event", "Recording", "Span", "SpanNotFoundError", "Trace", "compared"]
+
+Status: TypeAlias = Literal["ok", "failed", "timed_out", "cancelled", "unfinished"]
+
+
+class SpanNotFoundError(LookupError):
+    """No span, or more than one, stands where a test looked for one."""
+
+
+class Event(NamedTuple):
+    """Something that happened inside a call.
+
+    Attributes:
+        at: When, in seconds since the recording began.
+        name: For instance `retry.scheduled`.
+        detail: What belongs to it.
+    """
+
+    at: float
+    name: str
+    detail: dict[str, Any]
+
+
+class Span:
+    """One execution of a primitive.
+
+    Attributes:
+        input: A copy of what was given, taken when the call began.
+        output: A copy of what it returned; the list of chunks of a stream.
+        error: A copy of what it raised, without its traceback; None if it did not.
+        status: How it ended, `unfinished` if it did not.
+        task: The name of the task that it began in.
+        parent: The execution that it was a part of, None at the root of a run.
+    """
+
+    # No __init__: a span is made on the hot path. What is not filled in while a call
+    # runs is supplied by __getattr__.
+    __slots__ = (
+        "_began",
+        "_call",
+        "_children",
+        "_ended",
+        "_events",
+        "_execution",
+        "_loop",
+        "_path",
+        "_recording",
+        "error",
+        "input",
+        "output",
+        "parent",
+        "status",
+        "task",
+    )
+
+    _began: float
+    _call: Call
+    _children: list[Span]
+    _ended: float | None
+    _events: list[tuple[float, str, dict[str, Any]]]
+    _execution: int
+    _loop: AbstractEventLoop
+    _path: str
+    _recording: Recording
+    error: BaseException | None
+    input: Any
+    output: Any
+    parent: Span | None
+    status: Status
+    task: str
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - several fields
+        """Return what a slot that was not filled stands for."""
+        if name in _UNFILLED:
+            return _UNFILLED[name]
+        msg = f"{type(self).__name__!r} object has no attribute {name!r}"
+        raise AttributeError(msg)
+
+    @property
+    def name(self) -> str:
+        """The name of the primitive."""
+        return self._call.primitive.name
+
+    @property
+    def label(self) -> str:
+        """Its name among its siblings, `llm#2` for the second primitive of a name."""
+        return self._call.label
+
+    @property
+    def path(self) -> str:
+        """The path of its position, `answer/retry/llm`."""
+        path = self._path
+        if path is None:
+            path = self._path = self._call.path
+        return path
+
+    @property
+    def execution(self) -> int:
+        """Which execution at this path it was, from 1: the k of `path@k`."""
+        self._recording.number()
+        return self._execution
+
+    @property
+    def kind(self) -> str:
+        """The class of the primitive, for instance `RetryPrimitive`."""
+        kinds = (cls.__name__ for cls in type(self._call.primitive).__mro__)
+        return next(name for name in kinds if not name.startswith("_"))
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it was streamed, rather than executed."""
+        return self._call.is_stream
+
+    @property
+    def started_at(self) -> float:
+        """When it began, in seconds since the recording began."""
+        return self._recording.since(self._began)
+
+    @property
+    def ended_at(self) -> float | None:
+        """When it ended, None if it did not."""
+        return None if self._ended is None else self._recording.since(self._ended)
+
+    @property
+    def duration(self) -> float | None:
+        """How long it took, in seconds of the event loop's clock; None if unfinished."""
+        return None if self._ended is None else _exact(self._ended - self._began)
+
+    @property
+    def events(self) -> list[Event]:
+        """What happened inside this call, not in the calls below it."""
+        since = self._recording.since
+        return [Event(since(at), name, detail) for at, name, detail in self._events or ()]
+
+    @property
+    def event_names(self) -> list[str]:
+        """The names of the events, in order."""
+        return [name for _, name, _ in self._events or ()]
+
+    @property
+    def children(self) -> list[Span]:
+        """The executions directly below, in the order in which they began."""
+        return list(self._children or ())
+
+    @property
+    def attempts(self) -> int:
+        """How often the wrapped primitive was executed.
+
+        Raises:
+            SpanNotFoundError: The primitive wraps nothing.
+        """
+        primitive = self._call.primitive
+        if not isinstance(primitive, Wrapper):
+            msg = (
+                f"{self.path}: attempts cannot be counted, a {self.kind} wraps nothing; "
+                "ask the retry around it, or for execution="
+            )
+            raise SpanNotFoundError(msg)
+        wrapped = labels(primitive.children())[0]
+        return sum(child.label == wrapped for child in self._children or ())
+
+    def descendants(self) -> Iterator[Span]:
+        """Yield all executions below, each before what is below it."""
+        for child in self._children or ():
+            yield child
+            yield from child.descendants()
+
+    def in_order(self) -> list[Span]:
+        """Return the children in an order that does not depend on scheduling."""
+        primitive = self._call.primitive
+        if not isinstance(primitive, ParallelPrimitive):
+            return self.children
+        places = {label: i for i, label in enumerate(labels(primitive.children()))}
+        return sorted(self.children, key=lambda child: places.get(child.label, 0))
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, S):
+            row = compared([self], [other], self._recording)
+            return not sum(one.total for one in row)
+        return self is other
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        return f"<Span {outline_line(self, is_full=True)}>"
+
+
+_UNFILLED: dict[str, Any] = {
+    "_children": None,
+    "_ended": None,
+    "_events": None,
+    "_execution": 0,
+    "_path": None,
+    "error": None,
+    "output": None,
+    "status": "unfinished",
+}
+
+
+def _exact(duration: float) -> float:
+    """Round to nanoseconds, which is what the virtual clock counts in."""
+    return round(duration, 9)
+
+
+class Recording:
+    """All spans of a recorder: what its traces show.
+
+    Attributes:
+        began: The loop time that counts as zero; that of the first call unless set.
+        by_call: The span of each call, in the order in which they began.
+        roots: The spans that no other span is above.
+    """
+
+    __slots__ = ("_counts", "_numbered", "began", "by_call", "roots")
+
+    def __init__(self) -> None:
+        self.began: float | None = None
+        self.by_call: dict[Call, Span] = {}
+        self.roots: list[Span] = []
+        self._counts: Counter[str] = Counter()
+        self._numbered = 0
+
+    def since(self, moment: float) -> float:
+        """Return the seconds from the beginning of the recording to a loop time."""
+        return _exact(moment - (self.began or 0.0))
+
+    def number(self) -> None:
+        """Count the executions at each path, as far as that was not done yet."""
+        new = islice(self.by_call.values(), self._numbered, None)
+        for span in list(new) if self._numbered < len(self.by_call) else ():
+            self._counts[span.path] += 1
+            span._execution = self._counts[span.path]
+            self._numbered += 1
+
+    def known_paths(self) -> list[str]:
+        """Return the paths of all positions in the workflows that ran, and of calls."""
+        known: dict[str, None] = {}
+        seen: set[tuple[int, str]] = set()
+        for root in self.roots:
+            primitive = root._call.primitive
+            if (id(primitive), root.path) not in seen:
+                seen.add((id(primitive), root.path))
+                known.update((path, None) for path, _ in positions(primitive, root.path))
+        known.update((span.path, None) for span in self.by_call.values())
+        return list(known)
+
+
+class Trace:
+    """What the workflows of a test have done: `assert trace == S("answer", ...)`.
+
+    A trace of one run equals the pattern of its root; a trace of several runs equals a
+    list of patterns. It goes on growing while workflows run.
+    """
+
+    __slots__ = ("_recording",)
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+
+    @property
+    def roots(self) -> list[Span]:
+        """The runs: executions that were called from outside."""
+        return list(self._recording.roots)
+
+    @property
+    def spans(self) -> list[Span]:
+        """All executions, in the order in which they began."""
+        return list(self._recording.by_call.values())
+
+    def find(self, path: str) -> Span:
+        """Return the only execution at a place.
+
+        Args:
+            path: A path, the end of one, or a pattern (`*` for a label, `**` for any
+                number); `@2` at its end picks the second of several executions.
+
+        Raises:
+            SpanNotFoundError: There is none, or there are several.
+        """
+        __tracebackhide__ = True
+        place, number = _parsed(path)
+        found = self.spans_at(place)
+        if number is not None:
+            found = [span for span in found if span.execution == number]
+        if len(found) == 1:
+            return found[0]
+        there = [f"{one.path}@{one.execution}" for one in found or self.spans_at(place)]
+        many = "several executions are" if found else "no such execution is"
+        msg = f"{many} at {path!r}; pick one of {', '.join(map(repr, there))}"
+        raise SpanNotFoundError(msg)
+
+    def spans_at(self, path: str) -> list[Span]:
+        """Return all executions at a place, in the order in which they began.
+
+        Args:
+            path: A path, the end of one, or a pattern.
+
+        Raises:
+            SpanNotFoundError: There is none; that something did not run is asserted
+                with `no(...)` in a pattern.
+        """
+        __tracebackhide__ = True
+        place = check_place("path", path)
+        found = [span for span in self.spans if matches(place, span.path)]
+        if not found:
+            msg = f"nothing ran at {path!r}; {hint(path, {s.path for s in self.spans})}"
+            raise SpanNotFoundError(msg)
+        return found
+
+    def known_paths(self) -> list[str]:
+        """Return the paths of all positions in the workflows that ran."""
+        return self._recording.known_paths()
+
+    def outline(self, *, durations: bool = True, events: bool = False) -> str:
+        """Return the trace as text, one line for each span, the same in every run.
+
+        Args:
+            durations: Show how long each span took, in seconds.
+            events: Show events below the span in which they happened.
+        """
+        lines: list[str] = []
+        for root in self._recording.roots:
+            lines += _outlined(root, 0, durations=durations, events=events)
+        return "\n".join(lines)
+
+    def __eq__(self, other: object) -> bool:
+        patterns = [other] if isinstance(other, S) else other
+        if not isinstance(patterns, (list, tuple)):
+            return NotImplemented
+        if not all(isinstance(one, S) for one in patterns):
+            return NotImplemented
+        rows = compared(self._recording.roots, patterns, self._recording)
+        return not sum(row.total for row in rows)
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        roots = ", ".join(outline_line(root) for root in self._recording.roots)
+        count = len(self._recording.by_call)
+        return f"<Trace of {count} {'span' if count == 1 else 'spans'}: {roots}>"
+
+
+def compared(
+    roots: Sequence[Span], patterns: Sequence[S], recording: Recording
+) -> list[Row]:
+    """Return spans beside patterns, one line each."""
+    known: list[str] = []
+
+    def known_paths() -> list[str]:
+        if not known:
+            known.extend(recording.known_paths())
+        return known
+
+    return Comparison(known_paths).align(roots, patterns, "")
+
+
+def _parsed(path: str) -> tuple[str, int | None]:
+    place, at, number = path.rpartition("@")
+    if not at:
+        return path, None
+    if not number.isdecimal() or int(number) < 1:
+        msg = f"path={path!r} must end in a number from 1 after '@'"
+        raise ValueError(msg)
+    return place, int(number)
+
+
+def _outlined(
+    span: Span, depth: int, *, durations: bool, events: bool
+) -> Iterator[str]:
+    yield "  " * depth + outline_line(span, durations=durations)
+    if events:
+        for event in span.events:
+            yield "  " * (depth + 1) + _event_line(event)
+    for child in span.in_order():
+        yield from _outlined(child, depth + 1, durations=durations, events=events)
+
+
+def outline_line(span: Span, *, durations: bool = True, is_full: bool = False) -> str:
+    """Return one span as text: name, execution, duration, and what was not usual."""
+    name = span.path if is_full else span.label
+    number = span.execution
+    shown = [name if number == 1 else f"{name}@{number}"]
+    if span.is_stream:
+        shown.append("stream")
+    if durations and span.duration is not None:
+        shown.append(f"{seconds(span.duration)}s")
+    if span.status != "ok":
+        shown.append(span.status.replace("_", " ") + _error_name(span))
+    shown += ["injected"] * ("fault.injected" in span.event_names)
+    return " ".join(shown)
+
+
+def seconds(value: float) -> str:
+    """Write seconds without digits that say nothing."""
+    return f"{value:.9f}".rstrip("0").rstrip(".")
+
+
+def _error_name(span: Span) -> str:
+    error = span.error
+    if error is None or span.status == "cancelled":
+        return ""
+    return f": {getattr(error, 'type', type(error)).__name__}"
+
+
+def _event_line(event: Event) -> str:
+    detail = "".join(f" {key}={value!r}" for key, value in event.detail.items())
+    return f"! {event.name}{detail}"
