@@ -310,6 +310,10 @@ class WorkflowContext:
         position.parent = above
         position.primitive = primitive
         position.label = label
+        return self.at(position)
+
+    def at(self, position: Position) -> WorkflowContext:
+        """Return the view of the primitive at this position."""
         view = _View()
         view._root = self._root or self
         view._key = self._key

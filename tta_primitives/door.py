@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
 
-from tta_primitives.context import Position, WorkflowContext
+from tta_primitives.context import Position, WorkflowContext, _View
 from tta_primitives.errors import TimeoutExceededError
 
 if TYPE_CHECKING:
@@ -37,10 +37,14 @@ __all__ = [
     "listening",
     "remove_interceptor",
     "remove_observer",
+    "tell",
 ]
+
+T = TypeVar("T")
 
 logger = logging.getLogger("tta_primitives")
 
+Hook: TypeAlias = "Callable[..., None]"
 Status: TypeAlias = Literal["running", "ok", "failed", "timed_out", "cancelled"]
 
 current: ContextVar[WorkflowContext | None] = ContextVar("tta_context", default=None)
@@ -54,7 +58,7 @@ class Call(Position):
 
     Attributes:
         input_data: What was given to `execute`; an interceptor may replace it.
-        context: The view that the primitive sees.
+        context: The view that the primitive sees; the caller's once it is finished.
         status: How the call stands.
         output: What it returned; the list of chunks for a stream that was finished.
         error: What it raised, while `finished` is told.
@@ -120,7 +124,13 @@ class Observer:
 
     Methods are synchronous, called in the task that executes the primitive, and never
     change a run: what they raise is logged once and dropped.
+
+    Attributes:
+        keeps_context: Whether `current_context` is kept while this observer listens;
+            it costs each run a little.
     """
+
+    keeps_context: bool = False
 
     def started(self, call: Call, /) -> None:
         """Learn that a call began."""
@@ -168,9 +178,12 @@ class _Listeners:
     ) -> None:
         self.observers = observers
         self.interceptors = interceptors
-        self.started = tuple(_overridden(observers, "started"))
-        self.event = tuple(_overridden(observers, "event"))
-        self.finished = tuple(_overridden(observers, "finished"))
+        self.started = _joined(_overridden(observers, "started"))
+        self.event = _joined(_overridden(observers, "event"))
+        self.finished = _joined(_overridden(observers, "finished"))
+        self.keeps_context = any(
+            getattr(observer, "keeps_context", False) for observer in observers
+        )
 
     def __bool__(self) -> bool:
         return bool(self.observers or self.interceptors)
@@ -182,12 +195,26 @@ class _Listeners:
         )
 
 
-def _overridden(observers: tuple[Observer, ...], name: str) -> Iterator[Any]:
+def _overridden(observers: tuple[Observer, ...], name: str) -> list[Hook]:
+    """Return the hooks of this name that are not the empty ones of `Observer`."""
+    found = []
     for observer in observers:
-        if getattr(type(observer), name, None) is not getattr(Observer, name):
-            hook = getattr(observer, name, None)
-            if hook is not None:
-                yield hook
+        hook = getattr(observer, name, None)
+        if getattr(hook, "__func__", hook) not in {None, getattr(Observer, name)}:
+            found.append(hook)
+    return found
+
+
+def _joined(hooks: list[Hook]) -> Hook | None:
+    """Return one hook for several; what one of them raises does not stop the others."""
+    if len(hooks) <= 1:
+        return hooks[0] if hooks else None
+
+    def every(*details: Any) -> None:  # noqa: ANN401 - as any hook
+        for hook in hooks:
+            _tell(hook, *details)
+
+    return every
 
 
 class _Scope:
@@ -285,7 +312,8 @@ def _current_listeners() -> _Listeners:
 def current_context() -> WorkflowContext | None:
     """Return the context of the run that the current task is in, for logging.
 
-    It is kept only while somebody listens, and set once for each run.
+    It is set once for each run, and only while an observer listens that asks for it
+    with `keeps_context = True`.
     """
     return current.get()
 
@@ -302,8 +330,18 @@ def emit(context: WorkflowContext, name: str, **detail: Any) -> None:  # noqa: A
         return
     call = context._position
     if isinstance(call, Call):
-        for hook in _current_listeners().event:
-            _tell(hook, call, name, detail)
+        tell(call, name, **detail)
+
+
+def tell(call: Call, name: str, **detail: Any) -> None:  # noqa: ANN401 - as above
+    """Tell observers that something happened in this call: interceptors hold it itself.
+
+    The context of a leaf that never looks at it is its parent's, so that `emit` would
+    tell it of the parent.
+    """
+    hook = _current_listeners().event
+    if hook is not None:
+        _tell(hook, call, name, detail)
 
 
 _logged: set[tuple[str, type]] = set()
@@ -324,12 +362,12 @@ def log_once(hook: Callable[..., object], error: Exception) -> None:
         logger.error("%s raised and is ignored", where, exc_info=error)
 
 
-def _open(
+def _record(
     primitive: WorkflowPrimitive[Any, Any],
     input_data: Any,  # noqa: ANN401 - any primitive's input
     context: WorkflowContext,
 ) -> Call:
-    """Make the record of a call, and the view that carries it downwards."""
+    """Make the record of a call, with the view that carries it downwards."""
     call = Call()
     position = context._position
     if type(position) is Position and position.primitive is primitive:
@@ -339,30 +377,30 @@ def _open(
         call.parent = position
     call.primitive = primitive
     call.input_data = input_data
-    if not primitive._is_plain_leaf:
-        context = context.child()
-        context._position = call
-    call.context = context
+    call.context = context.at(call)
     return call
 
 
-def _close(call: Call, listeners: _Listeners) -> None:
-    for hook in listeners.finished:
-        try:
-            hook(call)
-        except Exception as error:  # noqa: BLE001 - an observer never changes a run
-            log_once(hook, error)
+def _end(
+    call: Call,
+    listeners: _Listeners,
+    status: Status,
+    error: BaseException | None = None,
+) -> None:
+    """Tell how a call ended; the error is let go afterwards."""
+    call.status = status
+    call.error = error
+    if listeners.finished is not None:
+        _tell(listeners.finished, call)
     call.error = None
 
 
-def _failed(call: Call, error: BaseException) -> None:
-    call.error = error
+def _status_of(error: BaseException) -> Status:
     if isinstance(error, TimeoutExceededError):
-        call.status = "timed_out"
-    elif isinstance(error, (asyncio.CancelledError, GeneratorExit)):
-        call.status = "cancelled"
-    else:
-        call.status = "failed"
+        return "timed_out"
+    if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        return "cancelled"
+    return "failed"
 
 
 async def _observed(
@@ -370,28 +408,58 @@ async def _observed(
     primitive: WorkflowPrimitive[Any, Any],
     input_data: Any,  # noqa: ANN401 - any primitive's input
     context: WorkflowContext,
+    is_leaf: bool,  # noqa: FBT001 - called in one place, where names would cost
 ) -> Any:  # noqa: ANN401 - any primitive's output
-    scope = _scope.get()
+    # Everything is written out here: with a function for each part it takes twice as
+    # long, and this is what observing costs.
+    scope = _scope.get() if _open_scopes else None
     listeners = _process if scope is None else scope.listeners()
-    call = _open(primitive, input_data, context)
-    token = current.set(context) if call.parent is None else None
-    for hook in listeners.started:
+    call = Call()
+    parent = context._position
+    if type(parent) is Position and parent.primitive is primitive:
+        call.label = parent.label
+        parent = parent.parent
+    call.parent = parent
+    call.primitive = primitive
+    call.input_data = input_data
+    if is_leaf:
+        call.context = context
+    else:
+        call.context = view = _View()
+        view._root = context._root or context
+        view._key = context._key
+        view._position = call
+        view.deadline = context.deadline
+    token = None
+    if parent is None and listeners.keeps_context:
+        token = current.set(context)
+    hook = listeners.started
+    if hook is not None:
         try:
             hook(call)
         except Exception as error:  # noqa: BLE001 - an observer never changes a run
             log_once(hook, error)
     try:
         if listeners.interceptors:
-            call.output = await _intercepted(function, call, listeners.interceptors)
+            output = await _intercepted(function, call, listeners.interceptors)
         else:
-            call.output = await function(primitive, input_data, call.context)
-        call.status = "ok"
-        return call.output
+            output = await function(primitive, input_data, call.context)
     except BaseException as error:
-        _failed(call, error)
+        _end(call, listeners, _status_of(error), error)
         raise
+    else:
+        call.output = output
+        call.status = "ok"
+        hook = listeners.finished
+        if hook is not None:
+            try:
+                hook(call)
+            except Exception as error:  # noqa: BLE001 - an observer never changes a run
+                log_once(hook, error)
+        return output
     finally:
-        _close(call, listeners)
+        # The view holds the call: without this the two would be cyclic garbage.
+        call.context = context
         if token is not None:
             current.reset(token)
 
@@ -425,22 +493,40 @@ async def _observed_stream(
     context: WorkflowContext,
 ) -> AsyncIterator[Any]:
     listeners = _current_listeners()
-    call = _open(primitive, input_data, context)
+    call = _record(primitive, input_data, context)
     call.is_stream = True
     call.output = []
-    for hook in listeners.started:
-        _tell(hook, call)
+    if listeners.started is not None:
+        _tell(listeners.started, call)
     try:
-        async with aclosing(_stream_through(function, call, listeners)) as chunks:
+        async with closing(_stream_through(function, call, listeners)) as chunks:
             async for chunk in chunks:
                 call.output.append(chunk)
                 yield chunk
-        call.status = "ok"
     except BaseException as error:
-        _failed(call, error)
+        _end(call, listeners, _status_of(error), error)
         raise
+    else:
+        _end(call, listeners, "ok")
     finally:
-        _close(call, listeners)
+        call.context = context
+
+
+class closing(Generic[T]):  # noqa: N801 - stands beside contextlib.aclosing
+    """Close a stream at the end of a block, if it is of a kind that can be closed."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: AsyncIterator[T]) -> None:
+        self._stream = stream
+
+    async def __aenter__(self) -> AsyncIterator[T]:
+        return self._stream
+
+    async def __aexit__(self, *raised: object) -> None:
+        close = getattr(self._stream, "aclose", None)
+        if close is not None:
+            await close()
 
 
 def _stream_through(
@@ -455,19 +541,37 @@ def _stream_through(
     return proceed()
 
 
-def door(function: Callable[..., Any]) -> Callable[..., Any]:
+def door(function: Callable[..., Any], *, is_leaf: bool = False) -> Callable[..., Any]:
     """Return `execute` with the door around it.
 
     The door hands the primitive's own coroutine back while nobody listens, so it adds
     no frame to a call.
+
+    Args:
+        function: The method that a class defines.
+        is_leaf: Whether it never looks at its context, so that it needs no view.
     """
+    is_overridden = False
 
     def execute(self: Any, input_data: Any, context: WorkflowContext) -> Any:  # noqa: ANN401 - as the method it wraps
-        if _anyone and type(self).execute is execute:
-            return _observed(function, self, input_data, context)
+        # A method that is called through `super()` is part of a call told already.
+        if _anyone and (not is_overridden or type(self).execute is execute):
+            return _observed(function, self, input_data, context, is_leaf)
         return function(self, input_data, context)
 
+    def override() -> None:
+        nonlocal is_overridden
+        is_overridden = True
+
+    execute.__tta_override__ = override  # type: ignore[attr-defined] - for subclasses
     return _as_coroutine_function(update_wrapper(execute, function))
+
+
+def override(function: object) -> None:
+    """Note that a subclass has a method of its own over this door."""
+    note = getattr(function, "__tta_override__", None)
+    if note is not None:
+        note()
 
 
 def stream_door(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,7 +12,6 @@ import copy
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import aclosing
 from functools import partial
 from typing import (
     TYPE_CHECKING,
@@ -31,7 +30,15 @@ from typing import (
 from tta_primitives.arguments import check_count, check_flag, seconds
 from tta_primitives.deadline import within
 from tta_primitives.description import Description, mermaid, plain
-from tta_primitives.door import door, is_door, is_listening, no_door, stream_door
+from tta_primitives.door import (
+    closing,
+    door,
+    is_door,
+    is_listening,
+    no_door,
+    override,
+    stream_door,
+)
 from tta_primitives.errors import OpenWrapperError, UnboundStepError
 from tta_primitives.signature import (
     StepSignature,
@@ -98,7 +105,7 @@ class WorkflowPrimitive(Generic[In, Out]):
         """Put the door around the subclass's `execute` and `stream`."""
         super().__init_subclass__(**kwargs)
         cls._default_name = _snake(cls.__name__.removesuffix("Primitive")) or "workflow"
-        _put_door(cls, "execute", door)
+        _put_door(cls, "execute", partial(door, is_leaf=cls._is_plain_leaf))
         _put_door(cls, "stream", stream_door)
 
     def execute(
@@ -296,15 +303,13 @@ def _put_door(
     make: Callable[[Callable[..., Any]], Callable[..., Any]],
 ) -> None:
     """Put the door around the first such method in the MRO, mixins included."""
-    for owner in cls.__mro__:
-        if owner is WorkflowPrimitive:
-            return
-        function = vars(owner).get(method)
-        if function is None or getattr(function, "__isabstractmethod__", False):
-            continue
-        if not is_door(function):
-            setattr(cls, method, make(function))
-        return
+    found = [vars(owner)[method] for owner in cls.__mro__ if method in vars(owner)]
+    written = [f for f in found if not getattr(f, "__isabstractmethod__", False)]
+    first = written[0]
+    for function in written[1:]:
+        override(function)
+    if first is not vars(WorkflowPrimitive)[method] and not is_door(first):
+        setattr(cls, method, make(first))
 
 
 def _snake(name: str) -> str:
@@ -517,6 +522,8 @@ def _check_step(
 
 
 class _AsyncStep(StepPrimitive[In, Out]):
+    _is_plain_leaf = True
+
     def execute(
         self, input_data: In, context: WorkflowContext, /
     ) -> Coroutine[Any, Any, Out]:
@@ -575,7 +582,7 @@ class _StreamStep(StepPrimitive[In, Out]):
         return await within(self._joined(input_data, context), limit, self, context)
 
     async def _joined(self, input_data: In, context: WorkflowContext) -> Out:
-        async with aclosing(self._chunks(input_data, context)) as stream:
+        async with closing(self._chunks(input_data, context)) as stream:
             chunks = [chunk async for chunk in stream]
         is_text = bool(chunks) and all(isinstance(chunk, str) for chunk in chunks)
         return "".join(chunks) if is_text else chunks  # type: ignore[return-value] - text or a list
@@ -583,7 +590,7 @@ class _StreamStep(StepPrimitive[In, Out]):
     async def stream(
         self, input_data: In, context: WorkflowContext, /
     ) -> AsyncIterator[Any]:
-        async with aclosing(self._chunks(input_data, context)) as stream:
+        async with closing(self._chunks(input_data, context)) as stream:
             async for chunk in stream:
                 yield chunk
 
@@ -918,7 +925,7 @@ class SequentialPrimitive(WorkflowPrimitive[In, Out]):
             view = context if its_label is None else context.below(self, one, its_label)
             value = await one.execute(value, view)
         view = context if label is None else context.below(self, last, label)
-        async with aclosing(last.stream(value, view)) as chunks:  # type: ignore[type-var] - an async generator
+        async with closing(last.stream(value, view)) as chunks:  # type: ignore[type-var] - an async generator
             async for chunk in chunks:
                 yield chunk
 
