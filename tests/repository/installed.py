@@ -41,4 +41,4 @@ def installed(path: str | None) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit("\n".join(problems()))
+    sys.exit("\n".join(problems()) or None)
