@@ -1,0 +1,206 @@
+"""Rules of the LLM double: where each applies, how often, and why it did not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_tta.doubles.calls import shorten
+from pytest_tta.doubles.sites import nearest
+from pytest_tta.doubles.unexpected import UnexpectedCall
+from tta_primitives.arguments import check_count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+    from pytest_tta.doubles.calls import LLMCall
+    from pytest_tta.doubles.replies import Reply
+    from pytest_tta.doubles.sites import Site
+    from tta_primitives.primitive import WorkflowPrimitive
+
+__all__ = ["Contains", "Holds", "InputIs", "Rule", "Scope"]
+
+
+@dataclass(frozen=True, slots=True)
+class Contains:
+    """Hold where the text of a request contains another."""
+
+    text: str
+
+    def mismatch(self, call: LLMCall) -> str | None:
+        """Return why the condition does not hold, None if it does."""
+        if self.text in call.text:
+            return None
+        return f"the text does not contain {self.text!r}"
+
+    def __repr__(self) -> str:
+        return f"contains={self.text!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class InputIs:
+    """Hold where the input equals a value."""
+
+    value: object
+
+    def mismatch(self, call: LLMCall) -> str | None:
+        """Return why the condition does not hold, None if it does."""
+        if self.value == call.input:
+            return None
+        return f"the input is not {shorten(self.value)}"
+
+    def __repr__(self) -> str:
+        return f"input={self.value!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """Hold where a function of the call says so."""
+
+    function: Callable[[LLMCall], object]
+
+    def mismatch(self, call: LLMCall) -> str | None:
+        """Return why the condition does not hold, None if it does."""
+        try:
+            holds = self.function(call)
+        except Exception as error:
+            msg = f"the condition {self!r} raised {error!r} for {call}"
+            raise UnexpectedCall(msg) from error
+        return None if holds else f"{self!r} says no"
+
+    def __repr__(self) -> str:
+        name = getattr(self.function, "__name__", None) or repr(self.function)
+        return "lambda" if name == "<lambda>" else name
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The calls that a rule is for.
+
+    Attributes:
+        site: The place, None for every place that the double answers.
+        conditions: What must hold there.
+    """
+
+    site: Site | None = None
+    conditions: tuple[Contains | InputIs | Holds, ...] = ()
+
+    def rank(
+        self, path: str, primitive: WorkflowPrimitive[Any, Any]
+    ) -> tuple[int, ...] | None:
+        """Return how specific this is at a position, None where it does not apply."""
+        where = (0, 0) if self.site is None else self.site.rank(path, primitive)
+        return (*where, len(self.conditions)) if where else None
+
+    def mismatches(self, call: LLMCall) -> list[str]:
+        """Return why the conditions do not hold for a call."""
+        reasons = (condition.mismatch(call) for condition in self.conditions)
+        return [reason for reason in reasons if reason is not None]
+
+    def __repr__(self) -> str:
+        shown = "llm" if self.site is None else f"llm.at({self.site!r})"
+        if self.conditions:
+            shown += f".when({', '.join(map(repr, self.conditions))})"
+        return shown
+
+
+class Rule:
+    """One scripted reply; it answers once unless told otherwise.
+
+    Args:
+        scope: The calls that it is for.
+        reply: What it answers.
+        shown: The reply as it was written.
+        scripted_at: The file and line that wrote it.
+    """
+
+    def __init__(
+        self, scope: Scope, reply: Reply, shown: str, scripted_at: str
+    ) -> None:
+        self.scope = scope
+        self.reply = reply
+        self.scripted_at = scripted_at
+        self.used = 0
+        self._shown = shown
+        self._limit: int | None = 1
+        self._is_optional = False
+        self._last_reasons: list[str] = []
+
+    def times(self, count: int) -> Self:
+        """Answer so many calls, and expect as many.
+
+        Args:
+            count: At least 1.
+
+        Raises:
+            ValueError: It is no whole number of at least 1.
+        """
+        self._limit = check_count("count", count, minimum=1)
+        return self
+
+    def always(self) -> Self:
+        """Answer any number of calls, and expect at least one."""
+        self._limit = None
+        return self
+
+    def optional(self) -> Self:
+        """Let it be no failure when this is used less often than it could be."""
+        self._is_optional = True
+        return self
+
+    def mismatches(self, call: LLMCall) -> list[str]:
+        """Return why this does not answer a call at its place; nothing if it does."""
+        reasons = self.scope.mismatches(call)
+        if self._limit is not None and self.used >= self._limit:
+            reasons.append(f"it was used up by {_times(self.used)}")
+        self._last_reasons = reasons
+        return reasons
+
+    def complaint(self, seen: list[str]) -> str | None:
+        """Return what is wrong with how often it was used, None if nothing is.
+
+        Args:
+            seen: The paths of all calls of the run.
+        """
+        wanted = 1 if self._limit is None else self._limit
+        if self._is_optional or self.used >= wanted:
+            return None
+        how_often = (
+            "was never used"
+            if not self.used
+            else (f"was used {_times(self.used)} instead of {_times(wanted)}")
+        )
+        return f"{self} {how_often}: {self._why_unused(seen)}"
+
+    def _why_unused(self, seen: list[str]) -> str:
+        site = self.scope.site
+        if not seen:
+            return "no workflow was run while the double was listening"
+        if site is not None and not isinstance(site.place, str):
+            return "its place was not called so often"
+        reached = [one for one in seen if site is None or site.rank(one, None)]
+        if not reached:
+            return (
+                f"there was no call at such a path; the nearest: {nearest(site, seen)}"
+            )
+        if self._last_reasons:
+            return self._last_reasons[0]
+        return (
+            f"there were only {len(reached)} calls there"
+            if self.used
+            else ("other rules answered all calls there")
+        )
+
+    def __repr__(self) -> str:
+        often = "" if self._limit == 1 else f".times({self._limit})"
+        often = ".always()" if self._limit is None else often
+        optional = ".optional()" if self._is_optional else ""
+        return f"{self.scope!r}{self._shown}{often}{optional}"
+
+    def __str__(self) -> str:
+        return f"{self.scripted_at}: {self!r}"
+
+
+def _times(count: int) -> str:
+    return "1 call" if count == 1 else f"{count} calls"
