@@ -49,5 +49,6 @@ if os.environ.get("TTA_DOCS_ONLINE") == "1":
 _FOREIGN = [*sorted(sys.stdlib_module_names), "_pytest", "hypothesis", "pytest"]
 nitpick_ignore_regex = [
     ("py:.*", rf"({'|'.join(_FOREIGN)})(\..*)?"),
-    ("py:.*", r"(\w+\.)*_?[A-Z][a-z]?\d?"),  # Type variables: In, Out, T, _P.
+    ("py:.*", r"(\w+\.)*(In|Out|[A-Z]\d?|[A-Z]\w*T)"),  # Type variables.
+    ("py:.*", r"(\w+\.)*_\w+"),  # What is private has no page.
 ]
