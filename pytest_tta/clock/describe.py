@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from pytest_tta.clock.places import Spot, is_library, place
+from pytest_tta.clock.timeline import NEVER
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterable, Iterator
 
     from pytest_tta.clock.sleeps import Row
@@ -103,14 +104,25 @@ def _wanted(chain: list[Spot]) -> str:
     return f", waiting in {entry[0].co_qualname}"
 
 
-def next_timers(timers: Iterable[Timer], now_ns: int) -> str:
-    """List the timers that come next."""
+def next_timers(timers: Iterable[Timer], now_ns: int, rows: Iterable[Row]) -> str:
+    """List the timers that come next, with what the log knows of them."""
     pending = sorted(timer for timer in timers if not timer.cancelled())
+    known = {row[0]: row for row in rows}
     lines = [
-        f"in {seconds(timer.ns - now_ns)}: {timer.purpose()}"
+        f"{_distance(timer, now_ns)}: {_purpose(known.get(timer.seq))}"
         for timer in pending[:_MAX_TIMERS]
     ]
     return _listed("next timers:", lines) if lines else ""
+
+
+def _distance(timer: Timer, now_ns: int) -> str:
+    return "never" if timer.ns >= NEVER else f"in {seconds(timer.ns - now_ns)}"
+
+
+def _purpose(row: Row | None) -> str:
+    if row is None:
+        return "set before the clock was entered"
+    return f"{row[3]} of {row[4] or 'a callback'}, set at {place(row[5])}"
 
 
 def busiest(rows: Iterable[Row]) -> str:

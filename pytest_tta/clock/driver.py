@@ -81,7 +81,7 @@ class Driver:
 
     def _owner_frame(self) -> tuple[FrameType, int] | None:
         ident = self._clock.owner.ident
-        frame = sys._current_frames().get(ident or 0)  # noqa: SLF001 - nothing public
+        frame = sys._current_frames().get(ident or 0)
         return None if frame is None else (frame, frame.f_lasti)
 
 

@@ -18,8 +18,8 @@ from pytest_tta.clock.functions import REAL
 from pytest_tta.clock.outside import Job, Outside
 from pytest_tta.clock.places import user_spot
 from pytest_tta.clock.selector import AskingSelector
-from pytest_tta.clock.tasks import NumberedTask, Numbering
-from pytest_tta.clock.timeline import NEVER, to_ns
+from pytest_tta.clock.tasks import Numbering
+from pytest_tta.clock.timeline import NEVER, SECOND, to_ns
 from pytest_tta.clock.timers import Timer, kind_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
     from contextvars import Context
-    from types import FrameType
 
     from pytest_tta.clock.clock import VirtualClock
     from pytest_tta.clock.policy import Policy
@@ -183,7 +182,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def call_later(  # type: ignore[override]
         self,
-        delay: float,
+        delay: float | None,
         callback: Callable[..., object],
         *args: Any,  # noqa: ANN401 - the signature of asyncio
         context: Context | None = None,
@@ -196,12 +195,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if timeline is None:
             return self._set_real(self.time() + delay, callback, args, context)
         ns = timeline.now_ns + to_ns(delay)
-        frame = sys._getframe(1)  # noqa: SLF001
-        return self._set(timeline, ns, delay, callback, args, context, frame)
+        age = self._record(timeline, delay, callback)
+        return self._push(ns, age, callback, args, context)
 
     def call_at(  # type: ignore[override]
         self,
-        when: float,
+        when: float | None,
         callback: Callable[..., object],
         *args: Any,  # noqa: ANN401
         context: Context | None = None,
@@ -214,34 +213,25 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if timeline is None:
             return self._set_real(when, callback, args, context)
         ns = to_ns(when)
-        delay = (ns - timeline.now_ns) / 1e9 if ns < NEVER else when
-        frame = sys._getframe(1)  # noqa: SLF001
-        return self._set(timeline, ns, delay, callback, args, context, frame)
+        delay = (ns - timeline.now_ns) / SECOND if ns < NEVER else when
+        age = self._record(timeline, delay, callback)
+        return self._push(ns, age, callback, args, context)
 
-    def _set(
-        self,
-        timeline: Timeline,
-        ns: int,
-        delay: float,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        context: Context | None,
-        frame: FrameType,
-    ) -> Timer:
+    def _record(
+        self, timeline: Timeline, delay: float, callback: Callable[..., object]
+    ) -> int:
+        """Log a wait that begins now, and number it."""
         if self.winding_up:
-            return self._push(ns, timeline.number(), callback, args, context)
+            return timeline.number()
+        frame = sys._getframe(2)
         task = asyncio.current_task(self)
-        spot = user_spot(frame)
-        age = timeline.record(
+        return timeline.record(
             delay,
             kind_of(callback, frame),
             None if task is None else task.get_name(),
-            spot,
+            user_spot(frame),
             describe.path_of_current(),
         )
-        timer = self._push(ns, age, callback, args, context)
-        timer.spot = spot
-        return timer
 
     def _set_real(
         self,
@@ -266,11 +256,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._check_callback(callback, "call_at")  # type: ignore[attr-defined]
         timer = Timer(ns, age, callback, args, self, context)
         heapq.heappush(self._scheduled, timer)
-        timer._scheduled = True  # type: ignore[attr-defined]  # noqa: SLF001
+        timer._scheduled = True  # type: ignore[attr-defined]
         return timer
 
     def _timer_handle_cancelled(self, handle: Timer) -> None:
-        if handle._scheduled:  # type: ignore[attr-defined]  # noqa: SLF001
+        if handle._scheduled:  # type: ignore[attr-defined]
             self._timer_cancelled_count += 1
             if self._timeline is not None:
                 self._timeline.withdraw(handle.seq)
@@ -303,7 +293,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         main = asyncio.ensure_future(future, loop=self)
         if main is not future:
             # The caller has no handle on it and hears of its failure by this call.
-            main._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+            main._log_destroy_pending = False  # type: ignore[attr-defined]
         try:
             return super().run_until_complete(main)
         except ClockError:
@@ -339,7 +329,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             except ClockError:
                 continue
         for task in self._left(main, first):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
 
     def _policy_forgives(self) -> None:
         if self._policy is not None:
@@ -384,18 +374,35 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.outside.add_job(future, job)
         return future
 
-    def _make_socket_transport(self, sock: socket.socket, *args: Any, **options: Any) -> Any:  # noqa: ANN401
-        made = super()._make_socket_transport(sock, *args, **options)  # type: ignore[misc]
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        *args: Any,  # noqa: ANN401 - handed on as they come
+        **options: Any,  # noqa: ANN401
+    ) -> asyncio.Transport:
+        made: asyncio.Transport = super()._make_socket_transport(sock, *args, **options)  # type: ignore[misc]
         self.outside.watch(sock.fileno())
         return made
 
-    def _make_ssl_transport(self, rawsock: socket.socket, *args: Any, **options: Any) -> Any:  # noqa: ANN401
-        made = super()._make_ssl_transport(rawsock, *args, **options)  # type: ignore[misc]
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        *args: Any,  # noqa: ANN401 - handed on as they come
+        **options: Any,  # noqa: ANN401
+    ) -> asyncio.Transport:
+        made: asyncio.Transport = super()._make_ssl_transport(rawsock, *args, **options)  # type: ignore[misc]
         self.outside.watch(rawsock.fileno())
         return made
 
-    def _make_datagram_transport(self, sock: socket.socket, *args: Any, **options: Any) -> Any:  # noqa: ANN401
-        made = super()._make_datagram_transport(sock, *args, **options)  # type: ignore[misc]
+    def _make_datagram_transport(
+        self,
+        sock: socket.socket,
+        *args: Any,  # noqa: ANN401 - handed on as they come
+        **options: Any,  # noqa: ANN401
+    ) -> asyncio.DatagramTransport:
+        made: asyncio.DatagramTransport = super()._make_datagram_transport(
+            sock, *args, **options
+        )  # type: ignore[misc]
         self.outside.watch(sock.fileno())
         return made
 
@@ -415,9 +422,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         await super().sock_connect(sock, address)
         self.outside.saw(sock)
 
-    def add_signal_handler(self, *args: Any) -> None:  # noqa: ANN401
+    def add_signal_handler(  # type: ignore[override]
+        self,
+        sig: int,
+        callback: Callable[..., object],
+        *args: Any,  # noqa: ANN401 - the callback's own
+    ) -> None:
         """Handle a signal; its byte comes by the loop's own pipe, unannounced."""
-        super().add_signal_handler(*args)
+        super().add_signal_handler(sig, callback, *args)
         self.asking.outside += 1
 
     def wake(self) -> None:

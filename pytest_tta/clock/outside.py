@@ -7,6 +7,7 @@ import asyncio.selector_events
 import concurrent.futures
 import enum
 import selectors
+import socket
 import sys
 import threading
 import weakref
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_tta.clock.waits import still_waiting
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterator
 
     from pytest_tta.clock.selector import AskingSelector, Events
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Holder", "Job", "Outside", "Standing"]
 
-_Stream = asyncio.selector_events._SelectorSocketTransport  # type: ignore[attr-defined] # noqa: SLF001
-_Datagram = asyncio.selector_events._SelectorDatagramTransport  # type: ignore[attr-defined] # noqa: SLF001
+_Stream = asyncio.selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
+_Datagram = asyncio.selector_events._SelectorDatagramTransport  # type: ignore[attr-defined]
 
 
 _WAITING_MODULES = frozenset({"concurrent", "queue", "threading"})
@@ -42,7 +42,7 @@ class Holder(NamedTuple):
 
 
 class Standing(enum.Enum):
-    """Judge a watched file: may something come from it without time moving?"""
+    """Judge whether something may come from a file without time moving."""
 
     INSIDE = "both ends are in this loop"
     IN_FLIGHT = "both ends are in this loop and bytes may be on their way"
@@ -51,7 +51,7 @@ class Standing(enum.Enum):
     ASKED = "its peer is elsewhere and owes an answer"
 
 
-class _WatchedStream(_Stream):  # type: ignore[misc]
+class _WatchedStream(_Stream):  # type: ignore[misc, valid-type]
     """Remember that the last word on a connection was ours."""
 
     asked = False
@@ -65,7 +65,7 @@ class _WatchedStream(_Stream):  # type: ignore[misc]
         super().writelines(list_of_data)
 
 
-class _WatchedDatagram(_Datagram):  # type: ignore[misc]
+class _WatchedDatagram(_Datagram):  # type: ignore[misc, valid-type]
     """Remember that the last word on a datagram endpoint was ours."""
 
     asked = False
@@ -220,8 +220,7 @@ class Outside:
         return Standing.ASKED if asked and is_client else Standing.QUIET
 
     def _judge_socket(self, key: selectors.SelectorKey) -> Standing:
-        sock = next((each for each in _callback_args(key) if _is_socket(each)), None)
-        if sock is not None:
+        for sock in _sockets_of(key):
             self._sockets.add(sock)
             if self._is_inside(_names_of_socket(sock)):
                 return Standing.IN_FLIGHT
@@ -253,7 +252,7 @@ def _waits(thread: threading.Thread | None) -> bool:
     """
     if thread is None:
         return False
-    frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - nothing public tells it
+    frame = sys._current_frames().get(thread.ident or 0)
     if frame is None:
         return False
     module = str(frame.f_globals.get("__name__", "")).partition(".")[0]
@@ -274,8 +273,9 @@ def _names_of_socket(sock: Any) -> tuple[object, object]:  # noqa: ANN401
         return None, None
 
 
-def _is_socket(found: object) -> bool:
-    return hasattr(found, "getsockname")
+def _sockets_of(key: selectors.SelectorKey) -> list[socket.socket]:
+    args = (arg for each in _handles(key) for arg in each._args)
+    return [arg for arg in args if isinstance(arg, socket.socket)]
 
 
 def _handles(key: selectors.SelectorKey) -> list[Any]:
@@ -283,11 +283,7 @@ def _handles(key: selectors.SelectorKey) -> list[Any]:
 
 
 def _callback_names(key: selectors.SelectorKey) -> set[str]:
-    return {getattr(each._callback, "__name__", "") for each in _handles(key)}  # noqa: SLF001
-
-
-def _callback_args(key: selectors.SelectorKey) -> list[object]:
-    return [arg for each in _handles(key) for arg in each._args]  # noqa: SLF001
+    return {getattr(each._callback, "__name__", "") for each in _handles(key)}
 
 
 def _is_alive(process: asyncio.SubprocessTransport) -> bool:

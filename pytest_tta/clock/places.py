@@ -6,6 +6,7 @@ import asyncio.events
 import os
 import sysconfig
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _LIBRARY_ROOTS = tuple(
     }
 )
 _PACKAGE_FOLDERS = ("site-packages", "dist-packages")
-_TOP_OF_CALLBACK = asyncio.events.Handle._run.__code__  # type: ignore[attr-defined] # noqa: SLF001
+_TOP_OF_CALLBACK = asyncio.events.Handle._run.__code__
 _known: dict[str, bool] = {}
 
 
@@ -83,4 +84,4 @@ def _short(filename: str) -> str:
     here = os.getcwd() + os.sep  # noqa: PTH109 - compared as text
     if filename.startswith(here):
         return filename[len(here) :].replace(os.sep, "/")
-    return "/".join(filename.split(os.sep)[-2:])
+    return "/".join(Path(filename).parts[-2:])

@@ -316,8 +316,7 @@ class Policy:
         if self._outside.jobs:
             return True
         return any(
-            standing is not Standing.INSIDE
-            for _, standing in self._outside.standings()
+            standing is not Standing.INSIDE for _, standing in self._outside.standings()
         )
 
     def _check_spin(self) -> None:
@@ -334,7 +333,8 @@ class Policy:
         """Make an error that says who waits where."""
         self._stuck_since = self._hold = None
         tasks = describe.waiting_tasks(self._loop.living_tasks())
-        timers = describe.next_timers(self._loop.timers, self._timeline.now_ns)
+        now, rows = self._timeline.now_ns, self._timeline.rows
+        timers = describe.next_timers(self._loop.timers, now, rows)
         return kind(f"{text}{tasks}{timers}")
 
     def _at(self) -> str:

@@ -1,4 +1,4 @@
-"""Put one question before each wait for I/O: is time virtual?"""
+"""Ask before each wait for I/O whether time is virtual."""
 
 from __future__ import annotations
 

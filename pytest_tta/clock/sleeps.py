@@ -46,16 +46,22 @@ class SleepRecord:
     woke_at: float | None = None
 
     @classmethod
-    def from_row(cls, row: Row, *, cancelled: bool, woke_at: float | None) -> SleepRecord:
+    def from_row(
+        cls, row: Row, *, cancelled: bool, woke_at: float | None
+    ) -> SleepRecord:
         """Work out what a raw row means."""
         _, at, delay, kind, task, spot, path = row
-        return cls(at / 1_000_000_000, delay, kind, task, place(spot), path, cancelled, woke_at)
+        return cls(
+            at / 1_000_000_000, delay, kind, task, place(spot), path, cancelled, woke_at
+        )
 
     def __str__(self) -> str:
         """Write one readable line."""
         who = self.path or self.task or "callback"
         end = " (cancelled)" if self.cancelled else ""
-        return f"{self.at:g} s: {self.kind} {self.delay:g} s by {who} at {self.where}{end}"
+        return (
+            f"{self.at:g} s: {self.kind} {self.delay:g} s by {who} at {self.where}{end}"
+        )
 
 
 class SleepLog(list[SleepRecord]):

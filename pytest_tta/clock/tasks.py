@@ -40,7 +40,7 @@ class NumberedTask(asyncio.Task[Any]):
         context: Context,
         **options: Any,  # noqa: ANN401 - whatever this interpreter's Task takes
     ) -> None:
-        """Number a task; `options` are those of `asyncio.Task`."""
+        """Make a task; `options` are those of `asyncio.Task`."""
         # The base class puts the task into a set at once: the hash comes first.
         self._key = key
         self.born = born

@@ -6,7 +6,6 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, Any
 
-from pytest_tta.clock.places import place
 from pytest_tta.clock.timeline import NEVER, SECOND
 
 if TYPE_CHECKING:
@@ -14,14 +13,13 @@ if TYPE_CHECKING:
     from contextvars import Context
     from types import FrameType
 
-    from pytest_tta.clock.places import Spot
     from pytest_tta.clock.sleeps import Kind
 
 __all__ = ["Timer", "kind_of"]
 
-_END_OF_SLEEP = asyncio.futures._set_result_unless_cancelled  # type: ignore[attr-defined] # noqa: SLF001
-_END_OF_WAIT = asyncio.tasks._release_waiter  # type: ignore[attr-defined] # noqa: SLF001
-_END_OF_TIMEOUT = asyncio.Timeout._on_timeout  # noqa: SLF001
+_END_OF_SLEEP = asyncio.futures._set_result_unless_cancelled  # type: ignore[attr-defined]
+_END_OF_WAIT = asyncio.tasks._release_waiter  # type: ignore[attr-defined]
+_END_OF_TIMEOUT = asyncio.Timeout._on_timeout  # type: ignore[attr-defined]
 _WAIT_FOR = asyncio.wait_for.__code__
 
 
@@ -32,9 +30,9 @@ class Timer(asyncio.TimerHandle):
     timers of one instant would fire in an order that nobody can explain.
     """
 
-    __slots__ = ("ns", "seq", "spot")
+    __slots__ = ("ns", "seq")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - asyncio's order, after two numbers of ours
         self,
         ns: int,
         seq: int,
@@ -48,7 +46,6 @@ class Timer(asyncio.TimerHandle):
         super().__init__(when, callback, args, loop, context)
         self.ns = ns
         self.seq = seq
-        self.spot: Spot | None = None
 
     def __lt__(self, other: object) -> bool:
         """Order by instant, then by age."""
@@ -61,11 +58,6 @@ class Timer(asyncio.TimerHandle):
         self.ns = ns if self.ns < NEVER else NEVER
         self.seq = seq
         self._when = self.ns / SECOND if self.ns < NEVER else math.inf
-
-    def purpose(self) -> str:
-        """Say what it is for and who asked for it."""
-        callback = self._callback  # type: ignore[attr-defined]
-        return f"{kind_of(callback, None)} set at {place(self.spot)}"
 
 
 def kind_of(callback: object, frame: FrameType | None) -> Kind:

@@ -94,7 +94,7 @@ def test_h09_deadlock_spares_the_tasks_of_earlier_runs() -> None:
             return asyncio.create_task(_wait_for_nobody(), name="fixture")
 
         background = runner.run(fixture())
-        with pytest.raises(ClockDeadlock, match="fixture at .*Event.wait"):
+        with pytest.raises(ClockDeadlock, match=r"fixture at .*Event\.wait"):
             runner.run(_wait_for_nobody())
         assert not background.done()
         background.cancel()
@@ -118,7 +118,7 @@ def test_h09_a_task_that_will_not_die_does_not_hide_the_deadlock() -> None:
     clock = VirtualClock()
     with clock:
         loop = clock.new_loop()
-        with pytest.raises(ClockDeadlock, match="stubborn, waiting in Event.wait"):
+        with pytest.raises(ClockDeadlock, match=r"stubborn, waiting in Event\.wait"):
             loop.run_until_complete(stubborn())
         loop.close()
     gc.collect()
@@ -155,7 +155,7 @@ def test_h10_an_endless_heartbeat_is_a_runaway() -> None:
         "time was moved 1000 times without an end, now at 1000 s of virtual time"
     )
     assert "1001 x sleep by heartbeat at " in text
-    assert "next timers:\n    in 1 s: sleep set at " in text
+    assert "next timers:\n    in 1 s: sleep of heartbeat, set at " in text
 
 
 def test_h10_a_busy_loop_is_a_spin() -> None:
@@ -198,7 +198,7 @@ def test_held_clock_names_the_culprit() -> None:
             await asyncio.sleep(10)
 
     clock = VirtualClock(hold_cap=0.05)
-    with pytest.raises(ClockHeld, match="the test's own worker held the clock for 0.05"):
+    with pytest.raises(ClockHeld, match=r"own worker held the clock for 0\.05 s"):
         clock.run(body(clock))
     never.set()
 

@@ -8,7 +8,8 @@ import selectors
 import pytest
 import uvloop
 
-from pytest_tta.clock import VirtualClock, VirtualLoop, loop as loop_module
+from pytest_tta.clock import VirtualClock, VirtualLoop
+from pytest_tta.clock import loop as loop_module
 
 _SELECTORS = [
     kind
@@ -18,7 +19,7 @@ _SELECTORS = [
 
 
 def test_h27_a_uvloop_loop_is_refused_in_one_sentence() -> None:
-    """uvloop keeps its time in C; the clock says what to do instead."""
+    """A uvloop keeps its time in C; the clock says what to do instead."""
     loop = uvloop.new_event_loop()
     try:
         with (
@@ -35,7 +36,7 @@ def test_h27_a_uvloop_loop_is_refused_in_one_sentence() -> None:
 
 
 def test_h27_a_plain_asyncio_loop_is_refused_too() -> None:
-    """asyncio's own loop cannot change its time either."""
+    """The loop of asyncio cannot change its time either."""
     loop = asyncio.SelectorEventLoop()
     try:
         with (

@@ -455,7 +455,7 @@ def test_h12_a_subprocess_costs_no_virtual_time() -> None:
 
 
 def test_h13_anyio_sleeps_scopes_and_threads() -> None:
-    """anyio's own ways of waiting live in the same time."""
+    """What anyio waits for lives in the same time."""
 
     async def body(clock: VirtualClock) -> list[object]:
         await anyio.sleep(3)

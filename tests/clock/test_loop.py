@@ -311,7 +311,7 @@ def test_a_foreign_task_factory_is_left_alone() -> None:
 
 
 def test_debug_mode_keeps_virtual_time() -> None:
-    """asyncio's debug mode changes nothing about time."""
+    """The debug mode of asyncio changes nothing about time."""
 
     async def body() -> float:
         await asyncio.sleep(3)
