@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pytest_tta.clock import active
 from pytest_tta.clock.functions import REAL, thread_here
 from pytest_tta.clock.places import place, user_spot
-from pytest_tta.clock.waits import still_waiting
+from pytest_tta.clock.waits import Evidence, Wait, still_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +31,8 @@ TRUST_NS = 5_000_000
 """Where CPU time cannot be read, a judgement holds for this long."""
 
 _TASKS = "/proc/self/task"
+# Runnable, or waiting for a disk.
+_AWAKE = frozenset({b"R", b"D"})
 
 # Tools that keep real time for themselves start their threads beside the test,
 # even when the test's thread runs that code. Not so pools, queues and loops.
@@ -65,17 +67,33 @@ class _Look:
     Attributes:
         mark: What changes when the thread runs.
         since: When it looked like this first, in real nanoseconds.
-        waits: Whether it waits still, or None for an unknown wait.
+        wait: What it waits for, or None for an unknown wait.
         where: Its line.
         sure_at: When it was found to be durably blocked; None before.
 
     """
 
-    mark: tuple[int, ...]
+    mark: tuple[int | None, int, int]
     since: int
-    waits: Callable[[], bool] | None
+    wait: Wait | None
     where: str
     sure_at: int | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether the wait is known to have ended."""
+        return self.wait is not None and not self.wait()
+
+    @property
+    def patience(self) -> int:
+        """Real nanoseconds without CPU after which the wait counts."""
+        return PATIENCE_NS if self.wait is None else CONFIRM_NS
+
+    @property
+    def trust(self) -> int:
+        """Real nanoseconds for which the judgement holds without a CPU meter."""
+        late = self.wait is not None and self.wait.evidence is Evidence.LATE
+        return 0 if late else TRUST_NS
 
 
 class _CpuMeter:
@@ -88,42 +106,47 @@ class _CpuMeter:
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._files: dict[threading.Thread, int] = {}
+        self._files: dict[threading.Thread, dict[str, int]] = {}
         self.works = Path(root, str(threading.get_native_id()), "schedstat").exists()
 
     def read(self, thread: threading.Thread) -> int | None:
         """Return nanoseconds of CPU so far, or None if the thread is gone."""
-        try:
-            return int(os.pread(self._file(thread), 64, 0).split(b" ", 1)[0])
-        except (OSError, ValueError):
-            return None
+        return self._number(thread, "schedstat")
 
-    def is_runnable(self, thread: threading.Thread) -> bool:
-        """Tell whether the system would run the thread, or it waits for a disk."""
-        try:
-            stat = Path(self._root, str(thread.native_id), "stat").read_bytes()
-            state = stat.rpartition(b")")[2].split()[0]
-        except (OSError, IndexError):
-            return False
-        return state in {b"R", b"D"}
+    def read_asleep(self, thread: threading.Thread) -> int | None:
+        """Return the same, or None if the system would run the thread now.
+
+        The state comes first: a thread that was woken is runnable at once, and that
+        it has run shows in its time by when it sleeps again.
+        """
+        state = self._text(thread, "stat").rpartition(b")")[2].split()
+        if not state or state[0] in _AWAKE:
+            return None
+        return self.read(thread)
 
     def forget(self, thread: threading.Thread) -> None:
         """Close what was opened for `thread`."""
-        file = self._files.pop(thread, None)
-        if file is not None:
+        for file in self._files.pop(thread, {}).values():
             os.close(file)
 
     def close(self) -> None:
         """Close everything."""
         while self._files:
-            os.close(self._files.popitem()[1])
+            self.forget(next(iter(self._files)))
 
-    def _file(self, thread: threading.Thread) -> int:
-        file = self._files.get(thread)
-        if file is None:
-            path = f"{self._root}/{thread.native_id}/schedstat"
-            file = self._files[thread] = os.open(path, os.O_RDONLY)
-        return file
+    def _number(self, thread: threading.Thread, name: str) -> int | None:
+        first = self._text(thread, name).split(b" ", 1)[0]
+        return int(first) if first else None
+
+    def _text(self, thread: threading.Thread, name: str) -> bytes:
+        files = self._files.setdefault(thread, {})
+        try:
+            if name not in files:
+                path = f"{self._root}/{thread.native_id}/{name}"
+                files[name] = os.open(path, os.O_RDONLY)
+            return os.pread(files[name], 512, 0)
+        except OSError:
+            return b""
 
 
 class OwnedThreads:
@@ -240,12 +263,17 @@ class OwnedThreads:
     def _still_blocked(self, thread: threading.Thread) -> bool:
         """Tell whether an earlier judgement holds, without looking at frames."""
         look = self._looks.get(thread)
-        if look is None or look.sure_at is None:
+        if look is None or look.sure_at is None or look.is_over:
             return False
-        if look.waits is not None and not look.waits():
-            return False
+        evidence = Evidence.LATE if look.wait is None else look.wait.evidence
+        if evidence is Evidence.FULL:
+            return True
         meter = self._meter()
-        return meter.works and meter.read(thread) == look.mark[0]
+        if not meter.works:
+            return False
+        late = evidence is Evidence.LATE
+        cpu = meter.read_asleep(thread) if late else meter.read(thread)
+        return cpu is not None and cpu == look.mark[0]
 
     def _judge(
         self, thread: threading.Thread, frames: dict[int, FrameType]
@@ -256,13 +284,10 @@ class OwnedThreads:
         mark = self._mark(thread, frame)
         look = self._looks.get(thread)
         if look is None or look.mark != mark:
-            ran = look is not None
-            look = _Look(mark, _now(), still_waiting(frame), place(user_spot(frame)))
-            self._looks[thread] = look
-            return BusyThread(thread.name, look.where, certain=ran)
-        if look.waits is not None and not look.waits():
+            return self._first_look(thread, frame, mark)
+        if look.is_over:
             return BusyThread(thread.name, look.where, certain=True)
-        return self._after_second_look(thread, look)
+        return self._second_look(thread, look)
 
     def _without_frame(self, thread: threading.Thread) -> BusyThread | None:
         if thread.ident is not None and not thread.is_alive():
@@ -270,31 +295,42 @@ class OwnedThreads:
             return None
         return BusyThread(thread.name, "about to start", certain=True)
 
-    def _mark(self, thread: threading.Thread, frame: FrameType) -> tuple[int, ...]:
+    def _mark(
+        self, thread: threading.Thread, frame: FrameType
+    ) -> tuple[int | None, int, int]:
         meter = self._meter()
-        cpu = meter.read(thread) if meter.works else None
-        return (-1 if cpu is None else cpu, id(frame), frame.f_lasti)
+        cpu = meter.read_asleep(thread) if meter.works else 0
+        return (cpu, id(frame), frame.f_lasti)
 
-    def _after_second_look(
-        self, thread: threading.Thread, look: _Look
-    ) -> BusyThread | None:
+    def _first_look(
+        self,
+        thread: threading.Thread,
+        frame: FrameType,
+        mark: tuple[int | None, int, int],
+    ) -> BusyThread:
+        ran = thread in self._looks or mark[0] is None
+        look = _Look(mark, _now(), still_waiting(frame), place(user_spot(frame)))
+        self._looks[thread] = look
+        return BusyThread(thread.name, look.where, certain=ran or look.is_over)
+
+    def _second_look(self, thread: threading.Thread, look: _Look) -> BusyThread | None:
         now = _now()
-        if look.sure_at is not None and now - look.sure_at < TRUST_NS:
-            return None
-        if look.sure_at is not None:
-            # No CPU time to go by: it may have been round its loop and back.
-            look.since, look.sure_at = now, None
-        if now - look.since < (PATIENCE_NS if look.waits is None else CONFIRM_NS):
-            return BusyThread(thread.name, look.where, certain=False)
-        if self._meter().is_runnable(thread):
+        if look.mark[0] is None:
             look.since = now
             return BusyThread(thread.name, look.where, certain=True)
+        if look.sure_at is not None:
+            if now - look.sure_at < look.trust:
+                return None
+            # No CPU time to go by: it may have been round its loop and back.
+            look.since, look.sure_at = now, None
+        if now - look.since < look.patience:
+            return BusyThread(thread.name, look.where, certain=False)
         look.sure_at = now
         self._note(thread, look)
         return None
 
     def _note(self, thread: threading.Thread, look: _Look) -> None:
-        if look.waits is not None:
+        if look.wait is not None:
             return
         note = (
             f"time moved while thread {thread.name!r} waited for something unknown "

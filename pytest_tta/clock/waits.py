@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import _thread
 import ast
+import enum
 import linecache
 import queue
+import sys
 import threading
+from dataclasses import dataclass
 from functools import lru_cache
 from types import MemberDescriptorType
 from typing import TYPE_CHECKING
@@ -15,35 +18,69 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType
 
-__all__ = ["still_waiting"]
+__all__ = ["Evidence", "Wait", "still_waiting"]
 
 _LOCKS = (_thread.LockType, _thread.RLock)
 _ENDLESS = (None, True, -1)
+_WAITING_METHODS = frozenset({"acquire", "get"})
 _MISSING = object()
 
 
-def still_waiting(frame: FrameType) -> Callable[[], bool] | None:
-    """Return a function that tells whether the thread of this frame waits still.
+class Evidence(enum.Enum):
+    """Say how much it proves that the object waited for lets nobody through."""
+
+    FULL = "the thread is in this very wait still"
+    PROMPT = "nobody has let it through since it was last seen to run"
+    LATE = "it may have been let through, and show it when it runs"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Ask, by calling it, whether a wait lasts.
+
+    Attributes:
+        lasts: Asks the object that is waited for.
+        evidence: How much its answer proves.
+
+    """
+
+    lasts: Callable[[], bool]
+    evidence: Evidence
+
+    def __call__(self) -> bool:
+        """Tell whether the wait lasts."""
+        return self.lasts()
+
+
+# These hand over what is waited for without a word to the object itself: a queue
+# that is written in C since 3.13, a lock since 3.14.
+_QUEUE = Evidence.LATE if sys.version_info >= (3, 13) else Evidence.PROMPT
+_LOCK = Evidence.LATE if sys.version_info >= (3, 14) else Evidence.PROMPT
+
+
+def still_waiting(frame: FrameType) -> Wait | None:
+    """Return what tells whether the thread of this frame waits still.
 
     Only waits that nothing but another thread can end are recognised: without a
     time limit, on a condition, a lock, a queue or the end of a thread.
 
     Returns:
-        A function that returns True until the wait is over, or None where this
-        innermost frame is in no such wait.
+        What is True when called until the wait is over, or None where this innermost
+        frame is in no such wait.
 
     """
     recognise = _known_waits().get(frame.f_code)
     if recognise is not None:
         return recognise(frame)
     if frame.f_globals.get("__name__") == "concurrent.futures.thread":
-        return _queue_is_empty(frame.f_locals.get("work_queue"))
+        # An idle worker of a pool: who gives it a job counts the job.
+        return _on_queue(frame.f_locals.get("work_queue"), Evidence.PROMPT)
     return _at_call_site(frame)
 
 
 @lru_cache(maxsize=1)
-def _known_waits() -> dict[CodeType, Callable[[FrameType], Callable[[], bool] | None]]:
-    known: dict[CodeType, Callable[[FrameType], Callable[[], bool] | None]] = {
+def _known_waits() -> dict[CodeType, Callable[[FrameType], Wait | None]]:
+    known: dict[CodeType, Callable[[FrameType], Wait | None]] = {
         threading.Condition.wait.__code__: _on_condition
     }
     until_3_12 = getattr(threading.Thread, "_wait_for_tstate_lock", None)
@@ -54,39 +91,43 @@ def _known_waits() -> dict[CodeType, Callable[[FrameType], Callable[[], bool] | 
     return known
 
 
-def _on_condition(frame: FrameType) -> Callable[[], bool] | None:
+def _on_condition(frame: FrameType) -> Wait | None:
     seen = frame.f_locals
     waiter = seen.get("waiter")
     if waiter is None or seen.get("timeout") is not None:
         return None
     waiters = seen["self"]._waiters
-    return lambda: waiter in waiters
+    return Wait(lambda: waiter in waiters, Evidence.FULL)
 
 
-def _on_join(frame: FrameType) -> Callable[[], bool] | None:
+def _on_join(frame: FrameType) -> Wait | None:
     seen = frame.f_locals
-    return None if seen.get("timeout") is not None else seen["self"].is_alive
+    if seen.get("timeout") is not None:
+        return None
+    return Wait(seen["self"].is_alive, Evidence.FULL)
 
 
-def _on_state_lock(frame: FrameType) -> Callable[[], bool] | None:
+def _on_state_lock(frame: FrameType) -> Wait | None:
     seen = frame.f_locals
     lock = seen.get("lock")
     timed = seen.get("timeout", -1) != -1
-    return None if lock is None or timed else lock.locked
+    return None if lock is None or timed else Wait(lock.locked, Evidence.FULL)
 
 
-def _queue_is_empty(found: object) -> Callable[[], bool] | None:
-    return found.empty if isinstance(found, queue.SimpleQueue) else None
+def _on_queue(found: object, evidence: Evidence) -> Wait | None:
+    return Wait(found.empty, evidence) if isinstance(found, queue.SimpleQueue) else None
 
 
-def _at_call_site(frame: FrameType) -> Callable[[], bool] | None:
+def _at_call_site(frame: FrameType) -> Wait | None:
     target = _waited_for(frame.f_code, frame.f_lasti)
     if target is None:
         return None
+    if target[-1] in _WAITING_METHODS:
+        target = target[:-1]
     found = _resolve(target, frame)
     if isinstance(found, _LOCKS):
-        return _is_locked(found)
-    return _queue_is_empty(found)
+        return Wait(_is_locked(found), _LOCK)
+    return _on_queue(found, _QUEUE)
 
 
 def _is_locked(lock: object) -> Callable[[], bool]:
@@ -101,26 +142,33 @@ def _is_locked(lock: object) -> Callable[[], bool]:
 def _waited_for(code: CodeType, offset: int) -> tuple[str, ...] | None:
     """Return the dotted name of the object whose wait stands at `offset`."""
     try:
-        node = ast.parse(_source_at(code, offset), mode="eval").body
-    except SyntaxError:
+        statement = ast.parse(_source_at(code, offset)).body[0]
+    except (SyntaxError, IndexError):
         return None
+    if isinstance(statement, ast.With) and len(statement.items) == 1:
+        return _dotted(statement.items[0].context_expr)
+    if not isinstance(statement, ast.Expr):
+        return None
+    node = statement.value
     if isinstance(node, ast.Call):
-        return _dotted(node.func.value) if _waits_endlessly(node) else None  # type: ignore[attr-defined]
+        return _dotted(node.func) if _waits_endlessly(node) else None
     return _dotted(node)
 
 
 def _source_at(code: CodeType, offset: int) -> str:
-    positions = list(code.co_positions())[offset // 2]
-    line, last_line, start, end = positions
-    if line is None or line != last_line or start is None or end is None:
+    line, last_line, start, end = list(code.co_positions())[offset // 2]
+    if line is None or start is None or end is None:
         return ""
     text = linecache.getline(code.co_filename, line).encode()
-    return text[start:end].decode(errors="replace")
+    if line == last_line:
+        return text[start:end].decode(errors="replace")
+    # Until 3.12 a lock taken by `with` stands at the whole statement.
+    return text[start:].decode(errors="replace").rstrip() + " pass"
 
 
 def _waits_endlessly(call: ast.Call) -> bool:
     func = call.func
-    if not isinstance(func, ast.Attribute) or func.attr not in {"acquire", "get"}:
+    if not isinstance(func, ast.Attribute) or func.attr not in _WAITING_METHODS:
         return False
     given = [*call.args, *(keyword.value for keyword in call.keywords)]
     return all(_constant(argument) in _ENDLESS for argument in given)
