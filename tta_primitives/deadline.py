@@ -1,19 +1,34 @@
-"""A time limit around one awaitable, on the event loop's own clock."""
+"""Limits in time, on the event loop's own clock: for a coroutine and for a stream.
+
+The timer is armed when what is limited first suspends. A step that answers without
+waiting (a cache hit, a guard, a double) therefore never pays for one.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import types
+from asyncio import CancelledError, current_task, get_running_loop
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tta_primitives.context import earlier
+from tta_primitives.door import emit, is_listening
 from tta_primitives.errors import TimeoutExceededError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from asyncio import Task, TimerHandle
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Awaitable,
+        Coroutine,
+        Generator,
+        Iterator,
+    )
 
     from tta_primitives.context import WorkflowContext
     from tta_primitives.primitive import WorkflowPrimitive
 
-__all__ = ["within"]
+__all__ = ["expired", "until", "within", "within_stream"]
 
 T = TypeVar("T")
 
@@ -24,14 +39,212 @@ async def within(
     primitive: WorkflowPrimitive[Any, Any],
     context: WorkflowContext,
 ) -> T:
-    """Await a coroutine for at most `limit` seconds."""
-    scope = asyncio.timeout(limit)
+    """Await a coroutine for at most `limit` seconds, never past the context's deadline.
+
+    Args:
+        coroutine: What to await; it is closed if no time is left.
+        limit: In seconds.
+        primitive: Who sets the limit, for the error.
+        context: The view that the primitive was executed with.
+
+    Raises:
+        TimeoutExceededError: The time was up, and the coroutine has been cancelled.
+    """
+    now = get_running_loop().time()
+    deadline = earlier(context.deadline, now + limit)
+    if deadline is None or deadline <= now:
+        coroutine.close()
+        raise expired(0.0, primitive, context)
+    return await until(coroutine, deadline, deadline - now, primitive, context)
+
+
+@types.coroutine
+def until(
+    awaited: Coroutine[Any, Any, T],
+    deadline: float,
+    limit: float,
+    primitive: WorkflowPrimitive[Any, Any],
+    context: WorkflowContext,
+) -> Generator[Any, Any, T]:
+    """Await a coroutine until a deadline.
+
+    Like `asyncio.timeout`, it cancels the current task, waits for the cleanup, and
+    takes only its own cancellation back: one from outside wins.
+
+    Args:
+        awaited: What to await.
+        deadline: In seconds of the loop's clock.
+        limit: The same as seconds from now, for the error.
+        primitive: Who sets the limit, for errors and events.
+        context: The view that the primitive was executed with.
+
+    Raises:
+        TimeoutExceededError: The time was up, and the coroutine has been cancelled.
+        RuntimeError: It has to wait outside of a task.
+    """
+    if type(awaited) is not types.CoroutineType:
+        awaited = _as_coroutine(awaited)
     try:
-        async with scope:
-            return await coroutine
-    except TimeoutError:
-        if not scope.expired():
+        pending = awaited.send(None)
+    except StopIteration as done:
+        if is_listening():
+            _tell_overrun(deadline, limit, context)
+        return done.value  # type: ignore[no-any-return] - StopIteration is not generic
+    alarm = _Alarm(deadline)
+    try:
+        value: T = yield from _Begun(awaited, pending)
+    except CancelledError as error:
+        if not alarm.off():
             raise
-    path = context.position_of(primitive).path
-    msg = f"{path} took longer than {limit:g} s"
-    raise TimeoutExceededError(msg, timeout_seconds=limit)
+        raise expired(limit, primitive, context) from error
+    except BaseException:
+        if alarm.off():
+            emit(context, "timeout.ignored", limit=limit)
+        raise
+    if alarm.off():
+        emit(context, "timeout.ignored", limit=limit)
+    elif is_listening():
+        _tell_overrun(deadline, limit, context)
+    return value
+
+
+def expired(
+    limit: float, primitive: WorkflowPrimitive[Any, Any], context: WorkflowContext
+) -> TimeoutExceededError:
+    """Return the error of a limit that expired, and tell observers of it.
+
+    Args:
+        limit: In seconds; not above 0 if no time was left before the start.
+        primitive: Who set it; a wrapper names what it wraps.
+        context: The view that the primitive was executed with.
+    """
+    emit(context, "timeout.expired", limit=limit)
+    where = context.position_of(primitive).path
+    wrapped = getattr(primitive, "primitive", None)
+    if wrapped is not None:
+        where = f"{where}/{wrapped.name}"
+    took = f"took longer than {limit:g} s" if limit > 0 else "had no time left to start"
+    return TimeoutExceededError(f"{where} {took}", timeout_seconds=limit)
+
+
+async def within_stream(
+    chunks: AsyncIterator[T],
+    deadline: float,
+    limit: float,
+    primitive: WorkflowPrimitive[Any, Any],
+    context: WorkflowContext,
+) -> AsyncGenerator[T, None]:
+    """Yield the chunks of a stream until a deadline.
+
+    Only waiting for a chunk is interrupted, never the consumer's own work between two
+    chunks; a deadline that passes meanwhile is found when the next chunk is asked for.
+
+    Args:
+        chunks: What to pass on; the caller closes it.
+        deadline: In seconds of the loop's clock.
+        limit: The same as seconds from the start, for the error.
+        primitive: Who sets the limit, for errors and events.
+        context: The view that the primitive was executed with.
+
+    Raises:
+        TimeoutExceededError: The time was up before the stream ended.
+    """
+    clock = get_running_loop().time
+    while clock() < deadline:
+        chunk = await until(_next(chunks), deadline, limit, primitive, context)
+        if chunk is _END:
+            return
+        yield chunk  # type: ignore[misc] - a chunk, as it is not the end
+    raise expired(limit, primitive, context)
+
+
+_END = object()
+
+
+async def _next(chunks: AsyncIterator[T]) -> T | object:
+    return await anext(chunks, _END)
+
+
+async def _as_coroutine(awaitable: Awaitable[T]) -> T:
+    """Give `send` and `throw` to what can only be awaited."""
+    return await awaitable
+
+
+def _tell_overrun(deadline: float, limit: float, context: WorkflowContext) -> None:
+    """Tell that a step held the loop for so long that its timer could not fire."""
+    excess = get_running_loop().time() - deadline
+    if excess > 0:
+        emit(context, "timeout.overrun", limit=limit, excess=excess)
+
+
+class _Alarm:
+    """A timer that cancels the current task, and knows whether it alone did."""
+
+    __slots__ = ("_cancelling", "_handle", "_rang", "_task")
+
+    _task: Task[Any] | None
+    _handle: TimerHandle | None
+
+    def __init__(self, deadline: float) -> None:
+        loop = get_running_loop()
+        task = current_task(loop)
+        if task is None:
+            msg = "a time limit works only inside a task"
+            raise RuntimeError(msg)
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._rang = False
+        self._handle = loop.call_at(deadline, self._ring)
+
+    def _ring(self) -> None:
+        self._rang = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def off(self) -> bool:
+        """Disarm; tell whether it rang and nobody else cancelled the task as well.
+
+        References to the task are dropped: the task may hold an error whose traceback
+        holds this alarm.
+        """
+        handle, task = self._handle, self._task
+        self._handle = self._task = None
+        if handle is not None:
+            handle.cancel()
+        if not self._rang or task is None:
+            return False
+        return task.uncancel() <= self._cancelling
+
+
+class _Begun:
+    """A coroutine that has taken its first step, as an iterator for `yield from`."""
+
+    __slots__ = ("_pending", "cr_await")
+
+    def __init__(self, awaited: Coroutine[Any, Any, Any], pending: object) -> None:
+        # The name by which tools walk from a task down to the line that waits.
+        self.cr_await = awaited
+        self._pending = pending
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:  # noqa: ANN401 - what asyncio's futures yield
+        return self.send(None)
+
+    def send(self, value: object) -> Any:  # noqa: ANN401 - as above
+        """Hand out what the first step waits for, then go on with the coroutine."""
+        pending = self._pending
+        if pending is _END:
+            return self.cr_await.send(value)
+        self._pending = _END
+        return pending
+
+    def throw(self, *error: Any) -> Any:  # noqa: ANN401 - as a generator's `throw`
+        """Throw an error in where the coroutine waits."""
+        self._pending = _END
+        return self.cr_await.throw(*error)
+
+    def close(self) -> None:
+        """Close the coroutine."""
+        self.cr_await.close()

@@ -1,0 +1,21 @@
+"""Which options of a primitive differ from their defaults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["changed"]
+
+
+def changed(primitive: object, constructor: Any) -> dict[str, Any]:  # noqa: ANN401 - an unbound `__init__`
+    """Return the options of a primitive that differ from the constructor's defaults.
+
+    Args:
+        primitive: Has an attribute for each keyword-only parameter.
+        constructor: The `__init__` that declares the parameters.
+    """
+    return {
+        name: getattr(primitive, name)
+        for name, usual in (constructor.__kwdefaults__ or {}).items()
+        if getattr(primitive, name) is not usual and getattr(primitive, name) != usual
+    }

@@ -1,0 +1,257 @@
+"""One execution of a retry: when the next attempt comes, and why there is none."""
+
+from __future__ import annotations
+
+from asyncio import get_running_loop
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+
+from tta_primitives.context import earlier
+from tta_primitives.deadline import until, within_stream
+from tta_primitives.door import emit, is_listening, log_once
+from tta_primitives.errors import RetryResultError
+from tta_primitives.recovery.attempts import (
+    Attempt,
+    History,
+    attached,
+    is_exhausted,
+    is_fresh,
+)
+from tta_primitives.recovery.hints import is_mute, retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable
+
+    from tta_primitives.context import WorkflowContext
+    from tta_primitives.recovery.retry import RetryPrimitive
+
+__all__ = ["Repetition"]
+
+_Stop: TypeAlias = Literal[
+    "budget", "deadline", "max_retries", "nested", "not_retryable", "retry_after"
+]
+_EVENTS: Final = {"max_retries": "retry.exhausted", "budget": "retry.budget_exhausted"}
+_REASONS: Final = {
+    "budget": "retry budget exhausted",
+    "deadline": "the deadline leaves no time for another attempt",
+    "max_retries": "max_retries={retry.max_retries}",
+    "nested": "a retry further inside has given up",
+    "not_retryable": "the last error is not one to retry",
+    "retry_after": "told to wait longer than max_retry_after={retry.max_retry_after:g} s",
+}
+
+
+class Repetition:
+    """One execution of a retry, made at its start or, if that is quicker, at its first failure.
+
+    Attributes:
+        delay: Seconds before the next attempt.
+        history: The failed attempts so far.
+        number: Of the next attempt, counted from 1.
+        since: How many histories had been attached when the attempt began.
+    """
+
+    __slots__ = (
+        "_backoff",
+        "_context",
+        "_deadline",
+        "_retry",
+        "_stop",
+        "_view",
+        "delay",
+        "history",
+        "number",
+        "since",
+    )
+
+    _stop: _Stop
+    _view: WorkflowContext
+
+    def __init__(
+        self, retry: RetryPrimitive[Any, Any], context: WorkflowContext, since: int
+    ) -> None:
+        self._retry = retry
+        self._context = self._view = context
+        self._deadline = context.deadline
+        self._backoff: float | None = None
+        self.delay = 0.0
+        self.history = History()
+        self.number = 1
+        self.since = since
+        if retry._plain is None:
+            self._prepare()
+
+    def _prepare(self) -> None:
+        """Do before the first attempt what a plain primitive does not need."""
+        retry, context = self._retry, self._context
+        primitive = retry._wrapped()
+        if retry.budget is not None:
+            retry.budget.note_call()
+        if retry.max_elapsed is not None:
+            end = get_running_loop().time() + retry.max_elapsed
+            self._deadline = earlier(context.deadline, end)
+        if primitive._needs_position:
+            own = context.child()
+            own.open_key_scope(retry)
+            self._view = own.below(retry, primitive, primitive.name)
+
+    def must_wait(self) -> bool:
+        """Tell whether a delay comes before the next attempt.
+
+        Without one an attempt follows at once, which saves a turn of the loop. Endless
+        retries always take the turn, so that others can run.
+        """
+        return self.delay > 0 or (self._retry.max_retries is None and self.number > 1)
+
+    def attempt(self, input_data: Any) -> Awaitable[Any]:  # noqa: ANN401 - any primitive's input
+        """Begin the next attempt."""
+        retry = self._retry
+        self.since = attached[0]
+        if is_listening():
+            emit(self._context, "retry.attempt", attempt=self.number)
+        if not retry._is_limited:
+            return retry._wrapped().execute(input_data, self._view)
+        deadline, limit = self._limit()
+        execution = retry._wrapped().execute(input_data, self._view_until(deadline))
+        return until(execution, deadline, limit, retry, self._context)
+
+    def stream(self, input_data: Any) -> Any:  # noqa: ANN401 - an async generator of any chunks
+        """Begin the next attempt as a stream."""
+        retry = self._retry
+        self.since = attached[0]
+        if is_listening():
+            emit(self._context, "retry.attempt", attempt=self.number)
+        if not retry._is_limited:
+            return retry._wrapped().stream(input_data, self._view)
+        return self._limited_stream(input_data)
+
+    async def _limited_stream(self, input_data: Any) -> AsyncIterator[Any]:  # noqa: ANN401 - as above
+        deadline, limit = self._limit()
+        view = self._view_until(deadline)
+        retry, context = self._retry, self._context
+        async with aclosing(cast("Any", retry._wrapped().stream(input_data, view))) as raw:
+            bounded = within_stream(raw, deadline, limit, retry, context)
+            async with aclosing(bounded) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    def _limit(self) -> tuple[float, float]:
+        """Return the deadline of the next attempt, and the seconds until then."""
+        now = asyncio.get_running_loop().time()
+        timeout = self._retry.attempt_timeout
+        own = None if timeout is None else now + timeout
+        deadline = cast("float", earlier(self._deadline, own))
+        return deadline, deadline - now
+
+    def _view_until(self, deadline: float) -> WorkflowContext:
+        if not self._retry._wrapped()._reads_deadline:
+            return self._view
+        return self._view.child(deadline=deadline)
+
+    def goes_on(self, error: Exception | None) -> bool:
+        """Tell whether another attempt follows, and make ready for it.
+
+        If none does, the history is left on the error.
+
+        Args:
+            error: What the attempt raised; None if its result was refused.
+        """
+        stop = self._why_stop(error)
+        if stop is not None:
+            self._stop = stop
+            self._tell_end(error)
+            if error is not None and not self._was_told_inside(error):
+                self._leave_history(error)
+            return False
+        self.history.add(self.number, error, self.delay)
+        self._tell_retry(error)
+        self.number += 1
+        return True
+
+    def _why_stop(self, error: Exception | None) -> _Stop | None:
+        """Return why no attempt follows; if one does, set the delay before it."""
+        retry = self._retry
+        if error is not None:
+            if not retry.retry_nested and is_exhausted(error, self.since):
+                return "nested"
+            if not retry._is_worth_retrying(error):
+                return "not_retryable"
+        if retry.max_retries is not None and self.number > retry.max_retries:
+            return "max_retries"
+        hint = 0.0
+        if error is not None and retry.respect_retry_after and not is_mute(error):
+            hint = retry_after(error) or 0.0
+            if hint > retry.max_retry_after:
+                return "retry_after"
+        self._set_delay(hint)
+        if self._deadline is not None and not self._is_in_time(self._deadline):
+            return "deadline"
+        if retry.budget is not None and not retry.budget.take():
+            return "budget"
+        return None
+
+    def _set_delay(self, hint: float) -> None:
+        backoff = self._retry._backoff.delay(self.number, self._backoff)
+        self._backoff = backoff
+        is_exact = self._retry.jitter == "none"
+        self.delay = max(hint, backoff) if is_exact else hint + backoff
+
+    def _is_in_time(self, deadline: float) -> bool:
+        return get_running_loop().time() + self.delay < deadline
+
+    def _tell_retry(self, error: Exception | None) -> None:
+        if is_listening():
+            number, delay = self.number, self.delay
+            emit(self._context, "retry.scheduled", delay=delay, attempt=number, error=error)
+        hook = self._retry.on_retry
+        if hook is not None:
+            try:
+                hook(Attempt(self.number, error, self.delay))
+            except Exception as broken:  # noqa: BLE001 - a listener never changes a run
+                log_once(hook, broken)
+
+    def _tell_end(self, error: Exception | None) -> None:
+        if is_listening():
+            name = _EVENTS.get(self._stop, "retry.gave_up")
+            reason = {} if self._stop in _EVENTS else {"reason": self._stop}
+            emit(self._context, name, attempt=self.number, error=error, **reason)
+
+    def _was_told_inside(self, error: Exception) -> bool:
+        """Tell whether the error has a history from a retry further inside, to keep."""
+        is_first = self.number == 1 and is_fresh(error, self.since)
+        return self._stop == "nested" or is_first
+
+    def _leave_history(self, error: Exception) -> None:
+        self.history.add(self.number, error, None)
+        is_plain_failure = self._stop in {"max_retries", "not_retryable"}
+        self.history.attach(
+            error,
+            title="" if self.number == 1 and is_plain_failure else self._title() + ":",
+            is_exhausted=self._stop != "not_retryable" and self._retry.max_retries != 0,
+        )
+
+    def _title(self) -> str:
+        where = self._context.position_of(self._retry).path
+        attempts = "1 attempt" if self.number == 1 else f"{self.number} attempts"
+        reason = _REASONS[self._stop].format(retry=self._retry)
+        return f"{where} gave up after {attempts} ({reason})"
+
+    def last_result(self, result: Any) -> Any:  # noqa: ANN401 - any primitive's output
+        """Return the last result although it was refused, or raise an error with it.
+
+        Raises:
+            RetryResultError: The retry was not told to return it.
+        """
+        if self._retry.on_exhausted == "return":
+            return result
+        error = RetryResultError(
+            f"{self._title()}: retry_if_result refused the last result",
+            last_result=result,
+        )
+        self.history.add(self.number, None, None)
+        self.history.attach(error, title="", is_exhausted=self._retry.max_retries != 0)
+        try:
+            raise error
+        finally:
+            # The traceback holds this frame, which must not hold the error.
+            del error

@@ -1,0 +1,267 @@
+"""A time limit around a primitive, which travels down with the context."""
+
+from __future__ import annotations
+
+from asyncio import get_running_loop
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
+
+from tta_primitives.arguments import seconds
+from tta_primitives.deadline import expired, until, within_stream
+from tta_primitives.door import emit
+from tta_primitives.errors import TimeoutExceededError
+from tta_primitives.primitive import In, Open, Out, Wrapper, as_operand, labels
+from tta_primitives.recovery.alternatives import FallbackOutcome, as_alternative
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from tta_primitives.context import WorkflowContext
+    from tta_primitives.primitive import A, B, C, WorkflowPrimitive
+
+__all__ = ["TimeoutPrimitive"]
+
+Limit: TypeAlias = "float | timedelta | Callable[[Any, WorkflowContext], float | timedelta]"
+
+
+class TimeoutPrimitive(Wrapper[In, Out]):
+    """Limits how long a primitive may take, cleanup in its `finally` blocks excepted.
+
+    At the limit the primitive is cancelled, and once it has ended a
+    `TimeoutExceededError` is raised, or the fallback answers. A `TimeoutError` of the
+    primitive's own passes unchanged, and a cancellation from outside wins over a limit
+    that is reached at the same time. The limit becomes the deadline of the context that
+    is handed down, so that retries inside know how much time is left; an earlier
+    deadline that is already in the context counts instead.
+
+    A stream is limited as a whole; only waiting for a chunk is interrupted.
+
+    Observers hear `timeout.expired` (limit), `timeout.ignored` (limit; the primitive
+    ended otherwise although it was cancelled), `timeout.overrun` (limit, excess; it held
+    the event loop beyond the limit, so that it could not be cancelled), and
+    `fallback.used` (index, error).
+
+    Args:
+        primitive: A primitive or a function; without it the timeout is open.
+        timeout_seconds: The limit in seconds, or a function of input and context that
+            returns it; if it returns 0 or less the time is up before the start.
+        fallback: A primitive, a function or a plain value that answers when the time
+            is up; None for an error.
+
+    Raises:
+        TimeoutExceededError: On execution; the time was up.
+        TypeError: An argument is of the wrong kind.
+        ValueError: The limit is not positive, or an open timeout has a fallback.
+    """
+
+    @overload
+    def __init__(
+        self: TimeoutPrimitive[Open, Open],
+        primitive: None = None,
+        *,
+        timeout_seconds: Limit,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        primitive: WorkflowPrimitive[In, Out],
+        *,
+        timeout_seconds: Limit,
+        fallback: None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        primitive: Callable[[In], Awaitable[Out]],
+        *,
+        timeout_seconds: Limit,
+        fallback: None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        primitive: Callable[[In, WorkflowContext], Awaitable[Out]],
+        *,
+        timeout_seconds: Limit,
+        fallback: None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        primitive: Callable[[In], Out],
+        *,
+        timeout_seconds: Limit,
+        fallback: None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        primitive: Callable[[In, WorkflowContext], Out],
+        *,
+        timeout_seconds: Limit,
+        fallback: None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: TimeoutPrimitive[A, B | C],
+        primitive: WorkflowPrimitive[A, B] | Callable[[A], Awaitable[B]],
+        *,
+        timeout_seconds: Limit,
+        fallback: WorkflowPrimitive[A, C] | Callable[[A], Awaitable[C]],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: TimeoutPrimitive[A, B | C],
+        primitive: WorkflowPrimitive[A, B] | Callable[[A], Awaitable[B]],
+        *,
+        timeout_seconds: Limit,
+        fallback: Callable[[A], C],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: TimeoutPrimitive[A, B | C],
+        primitive: WorkflowPrimitive[A, B] | Callable[[A], Awaitable[B]],
+        *,
+        timeout_seconds: Limit,
+        fallback: C,
+    ) -> None: ...
+    def __init__(
+        self,
+        primitive: WorkflowPrimitive[Any, Any] | Callable[..., Any] | None = None,
+        *,
+        timeout_seconds: Limit,
+        fallback: object = None,
+    ) -> None:
+        self._ask: Callable[[Any, WorkflowContext], float | timedelta] | None = None
+        self._limit = 0.0
+        if callable(timeout_seconds):
+            self._ask = timeout_seconds
+        else:
+            self._limit = seconds("timeout_seconds", timeout_seconds)
+        self._fallback = None if fallback is None else as_alternative(fallback)
+        if primitive is not None:
+            self._wrap(as_operand(primitive))
+        elif fallback is not None:
+            msg = (
+                "a timeout with a fallback cannot be open, because the fallback changes "
+                "what comes out: write TimeoutPrimitive(primitive, timeout_seconds=..., "
+                "fallback=...)"
+            )
+            raise ValueError(msg)
+
+    def _wrap(self, primitive: WorkflowPrimitive[Any, Any]) -> None:
+        super()._wrap(primitive)
+        children = self.children()
+        self._labels = labels(children)
+        # With a fallback it files outcomes under its path.
+        self._needs_position = primitive._needs_position or self._fallback is not None
+        self._reads_deadline = any(child._reads_deadline for child in children)
+        self.idempotent = all(child.idempotent for child in children)
+
+    def children(self) -> tuple[WorkflowPrimitive[Any, Any], ...]:
+        """Return what is limited, and the fallback if there is one."""
+        return super().children() + (() if self._fallback is None else (self._fallback,))
+
+    def options(self) -> dict[str, Any]:
+        """Return the limit."""
+        return {"timeout_seconds": self._limit if self._ask is None else self._ask}
+
+    async def execute(self, input_data: In, context: WorkflowContext, /) -> Out:
+        """Execute the primitive within the limit."""
+        primitive = self.primitive
+        if primitive is None:
+            primitive = self._wrapped()
+        limit, deadline = self._limits(input_data, context)
+        try:
+            if limit <= 0:
+                raise expired(limit, self, context)
+            execution = primitive.execute(input_data, self._view(context, deadline))
+            return await until(execution, deadline, limit, self, context)
+        except TimeoutExceededError as error:
+            if self._fallback is None or not _is_up(deadline):
+                raise
+            view = self._fallback_view(error, context)
+        return cast("Out", await self._fallback.execute(input_data, view))
+
+    async def stream(
+        self, input_data: In, context: WorkflowContext, /
+    ) -> AsyncIterator[Any]:
+        """Yield the chunks within the limit; the fallback's if not even one has come."""
+        self._wrapped()
+        limit, deadline = self._limits(input_data, context)
+        is_committed = False
+        try:
+            async with aclosing(self._within(input_data, context, limit, deadline)) as own:
+                async for chunk in own:
+                    is_committed = True
+                    yield chunk
+            return
+        except TimeoutExceededError as error:
+            if is_committed or self._fallback is None or not _is_up(deadline):
+                raise
+            view = self._fallback_view(error, context)
+        async with aclosing(cast("Any", self._fallback.stream(input_data, view))) as other:
+            async for chunk in other:
+                yield chunk
+
+    async def _within(
+        self, input_data: In, context: WorkflowContext, limit: float, deadline: float
+    ) -> AsyncGenerator[Any, None]:
+        """Yield the primitive's chunks until the deadline."""
+        view = self._view(context, deadline)
+        # An async generator in all but its declared type.
+        raw = cast("Any", self._wrapped().stream(input_data, view))
+        async with aclosing(raw):
+            bounded = within_stream(raw, deadline, limit, self, context)
+            async with aclosing(bounded) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    def _limits(self, input_data: In, context: WorkflowContext) -> tuple[float, float]:
+        """Return the seconds that there are, and the deadline."""
+        limit = self._limit if self._ask is None else self._asked(input_data, context)
+        now = get_running_loop().time()
+        deadline = now + limit
+        given = context.deadline
+        if given is not None and given < deadline:
+            return given - now, given
+        return limit, deadline
+
+    def _asked(self, input_data: In, context: WorkflowContext) -> float:
+        ask = cast("Callable[[Any, WorkflowContext], object]", self._ask)
+        asked = ask(input_data, context)
+        if isinstance(asked, timedelta):
+            asked = asked.total_seconds()
+        is_number = isinstance(asked, (int, float)) and not isinstance(asked, bool)
+        if is_number and cast("float", asked) <= 0:
+            return cast("float", asked)
+        return seconds("timeout_seconds(input, context)", asked)
+
+    def _view(self, context: WorkflowContext, deadline: float) -> WorkflowContext:
+        """Return the view in which the deadline travels down, if anybody looks at it."""
+        primitive, label = self._wrapped(), self._child_label
+        if label is not None:
+            context = context.below(self, primitive, label)
+        elif primitive._reads_deadline:
+            context = context.child()
+        else:
+            return context
+        context.deadline = deadline
+        return context
+
+    def _fallback_view(
+        self, error: TimeoutExceededError, context: WorkflowContext
+    ) -> WorkflowContext:
+        """Tell that the fallback answers; return the view for it."""
+        fallback = cast("WorkflowPrimitive[Any, Any]", self._fallback)
+        emit(context, "fallback.used", index=1, error=error)
+        outcome = FallbackOutcome(1, fallback.name, (error,))
+        context.outcomes[context.position_of(self).path] = outcome
+        return context.below(self, fallback, self._labels[1])
+
+
+def _is_up(deadline: float) -> bool:
+    """Tell whether the time is up: a shorter limit inside may have expired as well."""
+    return get_running_loop().time() >= deadline
