@@ -362,6 +362,10 @@ class VirtualClock:
         """Sleep in a worker thread until virtual time got there."""
         number = self._record(seconds, "thread", threading.current_thread().name)
         sleeper = self.timeline.add_sleeper(seconds, number)
+        if not self.is_active:
+            # The clock was left a moment ago, and nobody would wake this thread.
+            self.timeline.drop_sleeper(sleeper)
+            return
         if self.is_driven:
             self._wake_loops()
         else:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from pytest_tta.clock.clock import VirtualClock
+    from pytest_tta.clock.timeline import Sleeper
 
 __all__ = ["Driver", "pass_time", "wait_until_quiet"]
 
@@ -51,11 +52,14 @@ class Driver:
     def __init__(self, clock: VirtualClock) -> None:
         """Serve `clock`; the thread starts with the first sleeper that needs it."""
         self._clock = clock
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def ensure(self) -> None:
         """Run while anybody sleeps."""
-        if self._thread is None or not self._thread.is_alive():
+        with self._lock:
+            if self._thread is not None and self._thread.is_alive():
+                return
             self._thread = threading.Thread(
                 target=self._drive, name="pytest_tta clock", daemon=True
             )
@@ -64,12 +68,26 @@ class Driver:
             self._clock.threads.disown(self._thread)
 
     def _drive(self) -> None:
-        clock, timeline = self._clock, self._clock.timeline
-        while clock.is_active and (sleeper := timeline.next_sleeper) is not None:
-            if not clock.is_driven and self._is_quiet():
-                timeline.jump(sleeper.ns)
-                clock.wake_sleeper()
+        while (sleeper := self._next()) is not None:
+            if not self._clock.is_driven and self._is_quiet():
+                self._wake(sleeper)
             _real_sleep(_LOOK_SECONDS)
+
+    def _next(self) -> Sleeper | None:
+        """Give the sleeper to wake next; without one the thread has come to its end."""
+        with self._lock:
+            found = self._clock.timeline.next_sleeper
+            if found is None or not self._clock.is_active:
+                self._thread = None
+                return None
+            return found
+
+    def _wake(self, sleeper: Sleeper) -> None:
+        """Move time to the end of a sleep, unless somebody else has moved it."""
+        timeline = self._clock.timeline
+        if timeline.next_sleeper is sleeper and not self._clock.is_driven:
+            timeline.jump(sleeper.ns)
+            self._clock.wake_sleeper()
 
     def _is_quiet(self) -> bool:
         """Tell whether the owner and all workers wait for somebody else."""

@@ -400,9 +400,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         *args: Any,  # noqa: ANN401 - handed on as they come
         **options: Any,  # noqa: ANN401
     ) -> asyncio.DatagramTransport:
-        made: asyncio.DatagramTransport = super()._make_datagram_transport(
+        made: asyncio.DatagramTransport = super()._make_datagram_transport(  # type: ignore[misc]
             sock, *args, **options
-        )  # type: ignore[misc]
+        )
         self.outside.watch(sock.fileno())
         return made
 

@@ -164,6 +164,12 @@ class Timeline:
         """Take the thread that wakes first out of its bed."""
         return heapq.heappop(self._sleepers)
 
+    def drop_sleeper(self, sleeper: Sleeper) -> None:
+        """Take a thread out of its bed, wherever it stands in the order."""
+        if sleeper in self._sleepers:
+            self._sleepers.remove(sleeper)
+            heapq.heapify(self._sleepers)
+
     # --- the log -------------------------------------------------------------
 
     @property
