@@ -223,8 +223,8 @@ class FaultInjector(Interceptor):
             if scripted.rule.names(attempt.call, attempt.path):
                 scripted.reached += 1
                 scripted.paths[attempt.path] = None
-                attempt.restart()
-                if scripted.rule.schedule.strikes(attempt):
+                rule = scripted.rule
+                if rule.schedule.strikes(attempt.for_fault(rule.fault.name)):
                     striking.append(scripted)
         return striking
 

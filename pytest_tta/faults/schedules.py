@@ -47,16 +47,19 @@ class Attempt:
     number: int
     at: float
     seed: int | str
+    _lots: str = field(default="", init=False)
     _draws: int = field(default=0, init=False)
 
-    def restart(self) -> None:
-        """Draw from the beginning again: what one rule draws is nothing to the next."""
+    def for_fault(self, name: str) -> Attempt:
+        """Begin the lots of one kind of fault, which are nothing to those of others."""
+        self._lots = name
         self._draws = 0
+        return self
 
     def draw(self) -> float:
-        """Return the next number in [0, 1) for this seed, path and call number."""
+        """Return the next number in [0, 1) for this seed, path, call number and fault."""
         self._draws += 1
-        text = f"{self.seed}\n{self.path}\n{self.number}\n{self._draws}"
+        text = f"{self.seed}\n{self.path}\n{self.number}\n{self._lots}\n{self._draws}"
         digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") / _TWO_TO_64
 
@@ -270,8 +273,8 @@ def every(n: int) -> Schedule:
 def chance(p: float) -> Schedule:
     """Strike each call with a probability.
 
-    The lot depends on the seed, the path and the call's number there, and on nothing
-    else: the same calls are struck however tasks take turns.
+    The lot depends on the seed, the path, the call's number there and the kind of the
+    fault, and on nothing else: the same calls are struck however tasks take turns.
 
     Args:
         p: From 0 to 1.

@@ -6,10 +6,12 @@ from asyncio import current_task, get_running_loop
 from typing import TYPE_CHECKING, Any
 
 from pytest_tta.trace.snapshot import ATOMS, detached, snapshot
-from pytest_tta.trace.spans import Recording, Span, Trace
+from pytest_tta.trace.spans import Recording, Trace
 from tta_primitives.door import Observer
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from tta_primitives.door import Call
 
 __all__ = ["TraceRecorder"]
@@ -24,8 +26,9 @@ class TraceRecorder(Observer):
     """
 
     def __init__(self, began: float | None = None) -> None:
-        self._recording = Recording()
-        self._recording.began = began
+        self._recording = Recording(began)
+        self._loop: AbstractEventLoop | None = None
+        self._has_many_loops = False
 
     @property
     def trace(self) -> Trace:
@@ -47,61 +50,42 @@ class TraceRecorder(Observer):
 
     def clear(self) -> None:
         """Forget everything; traces that were handed out keep what they have."""
-        began = self._recording.began
-        self._recording = Recording()
-        self._recording.began = began
+        self._recording = Recording(self._recording.began)
 
     def started(self, call: Call, /) -> None:
-        """Begin a span."""
-        recording = self._recording
-        span = Span()
-        span._recording = recording
-        span._call = call
-        span._loop = loop = get_running_loop()
-        span._began = now = loop.time()
+        """Write down that a call began."""
+        loop = get_running_loop()
+        if loop is not self._loop:
+            self._has_many_loops = self._loop is not None
+            self._loop = loop
         task = current_task(loop)
-        span.task = "" if task is None else task.get_name()
+        name = "" if task is None else task.get_name()
         given = call.input_data
-        span.input = given if type(given) in ATOMS else snapshot(given)
-        by_call = recording.by_call
-        by_call[call] = span
-        above = by_call.get(call.parent)  # type: ignore[arg-type] - a mere position is not found
-        if above is None:
-            above = _above(call, recording)
-        span.parent = above
-        if above is None:
-            recording.roots.append(span)
-            if recording.began is None:
-                recording.began = now
-        elif above._children is None:
-            above._children = [span]
-        else:
-            above._children.append(span)
+        if type(given) not in ATOMS:
+            given = snapshot(given)
+        self._recording.log.append(("began", call, loop.time(), name, given))
 
     def event(self, call: Call, name: str, detail: dict[str, Any], /) -> None:
-        """Keep an event."""
-        span = self._recording.by_call.get(call)
-        if span is None:
-            return
-        if span._events is None:
-            span._events = []
+        """Write down what happened inside a call."""
         kept = {key: snapshot(value) for key, value in detail.items()}
-        span._events.append((span._loop.time(), name, kept))
+        self._recording.log.append(("event", call, self._time(), name, kept))
 
     def finished(self, call: Call, /) -> None:
-        """End a span."""
-        span = self._recording.by_call.get(call)
-        if span is None:
-            return
-        span._ended = span._loop.time()
-        span.status = call.status  # type: ignore[assignment] - no longer running
+        """Write down how a call ended."""
+        status = call.status
+        error = None if status == "ok" else call.error
+        if error is not None:
+            error = detached(error)
         output = call.output
-        span.output = output if type(output) in ATOMS else snapshot(output)
-        if call.error is not None:
-            span.error = detached(call.error)
+        if type(output) not in ATOMS:
+            output = snapshot(output)
+        ended = ("ended", call, self._time(), status, output, error)
+        self._recording.log.append(ended)  # type: ignore[arg-type] - it no longer runs
 
-
-def _above(call: Call, recording: Recording) -> Span | None:
-    """Return the span of the call around one, past positions that were never called."""
-    parent = call.parent_call
-    return None if parent is None else recording.by_call.get(parent)
+    def _time(self) -> float:
+        # To ask for the running loop costs a system call on CPython 3.11, so it is not
+        # asked for again while there is but one.
+        loop = self._loop
+        if loop is None or self._has_many_loops:
+            loop = get_running_loop()
+        return loop.time()

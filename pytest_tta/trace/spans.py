@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from pytest_tta.paths import check_place, hint, matches
@@ -12,7 +11,6 @@ from pytest_tta.trace.pattern import S
 from tta_primitives.primitive import ParallelPrimitive, Wrapper, labels, positions
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
     from collections.abc import Iterator, Sequence
 
     from tta_primitives.door import Call
@@ -45,55 +43,42 @@ class Span:
 
     Attributes:
         input: A copy of what was given, taken when the call began.
-        output: A copy of what it returned; the list of chunks of a stream.
-        error: A copy of what it raised, without its traceback; None if it did not.
-        status: How it ended, `unfinished` if it did not.
         task: The name of the task that it began in.
         parent: The execution that it was a part of, None at the root of a run.
     """
 
-    # No __init__: a span is made on the hot path. What is not filled in while a call
-    # runs is supplied by __getattr__.
     __slots__ = (
         "_began",
         "_call",
         "_children",
         "_ended",
+        "_error",
         "_events",
         "_execution",
-        "_loop",
-        "_path",
+        "_output",
         "_recording",
-        "error",
+        "_status",
         "input",
-        "output",
         "parent",
-        "status",
+        "path",
         "task",
     )
 
-    _began: float
-    _call: Call
-    _children: list[Span]
-    _ended: float | None
-    _events: list[tuple[float, str, dict[str, Any]]]
-    _execution: int
-    _loop: AbstractEventLoop
-    _path: str
-    _recording: Recording
-    error: BaseException | None
-    input: Any
-    output: Any
-    parent: Span | None
-    status: Status
-    task: str
+    path: str
+    """The path of its position, `answer/retry/llm`."""
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - several fields
-        """Return what a slot that was not filled stands for."""
-        if name in _UNFILLED:
-            return _UNFILLED[name]
-        msg = f"{type(self).__name__!r} object has no attribute {name!r}"
-        raise AttributeError(msg)
+    def __init__(self, recording: Recording, began: Began, parent: Span | None) -> None:
+        _, self._call, self._began, self.task, self.input = began
+        self._recording = recording
+        self.parent = parent
+        self.path = self._call.path
+        self._execution = 0
+        self._status: Status = "unfinished"
+        self._ended: float | None = None
+        self._output: Any = None
+        self._error: BaseException | None = None
+        self._children: list[Span] = []
+        self._events: list[Event] = []
 
     @property
     def name(self) -> str:
@@ -106,18 +91,24 @@ class Span:
         return self._call.label
 
     @property
-    def path(self) -> str:
-        """The path of its position, `answer/retry/llm`."""
-        path = self._path
-        if path is None:
-            path = self._path = self._call.path
-        return path
-
-    @property
     def execution(self) -> int:
         """Which execution at this path it was, from 1: the k of `path@k`."""
-        self._recording.number()
         return self._execution
+
+    @property
+    def status(self) -> Status:
+        """How it ended, `unfinished` if it did not."""
+        return self._now()._status
+
+    @property
+    def output(self) -> Any:  # noqa: ANN401 - any primitive's output
+        """A copy of what it returned; the list of chunks of a stream."""
+        return self._now()._output
+
+    @property
+    def error(self) -> BaseException | None:
+        """A copy of what it raised, without its traceback; None if it did not."""
+        return self._now()._error
 
     @property
     def kind(self) -> str:
@@ -138,28 +129,29 @@ class Span:
     @property
     def ended_at(self) -> float | None:
         """When it ended, None if it did not."""
-        return None if self._ended is None else self._recording.since(self._ended)
+        ended = self._now()._ended
+        return None if ended is None else self._recording.since(ended)
 
     @property
     def duration(self) -> float | None:
         """How long it took, in seconds of the event loop's clock; None if unfinished."""
-        return None if self._ended is None else _exact(self._ended - self._began)
+        ended = self._now()._ended
+        return None if ended is None else _exact(ended - self._began)
 
     @property
     def events(self) -> list[Event]:
         """What happened inside this call, not in the calls below it."""
-        since = self._recording.since
-        return [Event(since(at), name, detail) for at, name, detail in self._events or ()]
+        return list(self._now()._events)
 
     @property
     def event_names(self) -> list[str]:
         """The names of the events, in order."""
-        return [name for _, name, _ in self._events or ()]
+        return [event.name for event in self.events]
 
     @property
     def children(self) -> list[Span]:
         """The executions directly below, in the order in which they began."""
-        return list(self._children or ())
+        return list(self._now()._children)
 
     @property
     def attempts(self) -> int:
@@ -176,11 +168,11 @@ class Span:
             )
             raise SpanNotFoundError(msg)
         wrapped = labels(primitive.children())[0]
-        return sum(child.label == wrapped for child in self._children or ())
+        return sum(child.label == wrapped for child in self.children)
 
     def descendants(self) -> Iterator[Span]:
         """Yield all executions below, each before what is below it."""
-        for child in self._children or ():
+        for child in self.children:
             yield child
             yield from child.descendants()
 
@@ -191,6 +183,11 @@ class Span:
             return self.children
         places = {label: i for i, label in enumerate(labels(primitive.children()))}
         return sorted(self.children, key=lambda child: places.get(child.label, 0))
+
+    def _now(self) -> Span:
+        """Return the span after it was told what was logged in the meantime."""
+        self._recording.catch_up()
+        return self
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, S):
@@ -204,52 +201,77 @@ class Span:
         return f"<Span {outline_line(self, is_full=True)}>"
 
 
-_UNFILLED: dict[str, Any] = {
-    "_children": None,
-    "_ended": None,
-    "_events": None,
-    "_execution": 0,
-    "_path": None,
-    "error": None,
-    "output": None,
-    "status": "unfinished",
-}
-
-
 def _exact(duration: float) -> float:
     """Round to nanoseconds, which is what the virtual clock counts in."""
     return round(duration, 9)
 
 
+Began: TypeAlias = "tuple[Literal['began'], Call, float, str, Any]"
+Happened: TypeAlias = "tuple[Literal['event'], Call, float, str, dict[str, Any]]"
+Ended: TypeAlias = (
+    "tuple[Literal['ended'], Call, float, Status, Any, BaseException | None]"
+)
+
+
 class Recording:
-    """All spans of a recorder: what its traces show.
+    """What a recorder wrote down, and the spans that it amounts to.
+
+    Writing happens while workflows run and must cost next to nothing, so it only adds to
+    a log; spans are made of the log when somebody looks at them.
 
     Attributes:
+        log: When a call began (its task's name and input), what happened in it (name and
+            detail), and how it ended (status, output, error), with loop times.
         began: The loop time that counts as zero; that of the first call unless set.
-        by_call: The span of each call, in the order in which they began.
-        roots: The spans that no other span is above.
     """
 
-    __slots__ = ("_counts", "_numbered", "began", "by_call", "roots")
+    __slots__ = ("_by_call", "_counts", "_read", "_roots", "began", "log")
 
-    def __init__(self) -> None:
-        self.began: float | None = None
-        self.by_call: dict[Call, Span] = {}
-        self.roots: list[Span] = []
+    def __init__(self, began: float | None = None) -> None:
+        self.log: list[Began | Happened | Ended] = []
+        self.began = began
+        self._read = 0
+        self._by_call: dict[Call, Span] = {}
+        self._roots: list[Span] = []
         self._counts: Counter[str] = Counter()
-        self._numbered = 0
+
+    @property
+    def roots(self) -> list[Span]:
+        """The spans that no other span is above, in the order in which they began."""
+        self.catch_up()
+        return list(self._roots)
+
+    @property
+    def spans(self) -> list[Span]:
+        """All spans, in the order in which they began."""
+        self.catch_up()
+        return list(self._by_call.values())
 
     def since(self, moment: float) -> float:
         """Return the seconds from the beginning of the recording to a loop time."""
         return _exact(moment - (self.began or 0.0))
 
-    def number(self) -> None:
-        """Count the executions at each path, as far as that was not done yet."""
-        new = islice(self.by_call.values(), self._numbered, None)
-        for span in list(new) if self._numbered < len(self.by_call) else ():
-            self._counts[span.path] += 1
-            span._execution = self._counts[span.path]
-            self._numbered += 1
+    def catch_up(self) -> None:
+        """Make spans of what was logged since this was done last."""
+        while self._read < len(self.log):
+            entry = self.log[self._read]
+            self._read += 1
+            if entry[0] == "began":
+                self._begin(entry)
+            elif entry[1] in self._by_call:
+                _go_on(self._by_call[entry[1]], entry, self)
+
+    def _begin(self, entry: Began) -> None:
+        call = entry[1]
+        if self.began is None:
+            self.began = entry[2]
+        above = call.parent_call
+        parent = None if above is None else self._by_call.get(above)
+        span = self._by_call[call] = Span(self, entry, parent)
+        self._counts[span.path] += 1
+        span._execution = self._counts[span.path]
+        siblings = self._roots if parent is None else parent._children
+        siblings.append(span)
 
     def known_paths(self) -> list[str]:
         """Return the paths of all positions in the workflows that ran, and of calls."""
@@ -260,8 +282,16 @@ class Recording:
             if (id(primitive), root.path) not in seen:
                 seen.add((id(primitive), root.path))
                 known.update((path, None) for path, _ in positions(primitive, root.path))
-        known.update((span.path, None) for span in self.by_call.values())
+        known.update((span.path, None) for span in self.spans)
         return list(known)
+
+
+def _go_on(span: Span, entry: Happened | Ended, recording: Recording) -> None:
+    if entry[0] == "event":
+        _, _, at, name, detail = entry
+        span._events.append(Event(recording.since(at), name, detail))
+    else:
+        _, _, span._ended, span._status, span._output, span._error = entry
 
 
 class Trace:
@@ -279,12 +309,12 @@ class Trace:
     @property
     def roots(self) -> list[Span]:
         """The runs: executions that were called from outside."""
-        return list(self._recording.roots)
+        return self._recording.roots
 
     @property
     def spans(self) -> list[Span]:
         """All executions, in the order in which they began."""
-        return list(self._recording.by_call.values())
+        return self._recording.spans
 
     def find(self, path: str) -> Span:
         """Return the only execution at a place.
@@ -355,7 +385,7 @@ class Trace:
 
     def __repr__(self) -> str:
         roots = ", ".join(outline_line(root) for root in self._recording.roots)
-        count = len(self._recording.by_call)
+        count = len(self._recording.spans)
         return f"<Trace of {count} {'span' if count == 1 else 'spans'}: {roots}>"
 
 
