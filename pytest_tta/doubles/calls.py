@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from asyncio import get_running_loop
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 from pytest_tta.clock.places import place, user_spot
 from pytest_tta.doubles.sites import Site
+from pytest_tta.trace.snapshot import shorten, snapshot
 from tta_primitives.llm import LLMRequest
 
 if TYPE_CHECKING:
@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
     from tta_primitives.context import WorkflowContext
 
-__all__ = ["CallLog", "LLMCall", "RecordedCall", "scripted_at", "shorten", "snapshot"]
-
-_SHOWN = 200
-_UNCHANGING = (type(None), bool, int, float, complex, str, bytes)
+__all__ = ["CallLog", "LLMCall", "RecordedCall", "scripted_at"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,39 +180,6 @@ class CallLog(Sequence[CallT_co], Generic[CallT_co]):
         plural = "call" if len(lines) == 1 else "calls"
         head = f"{len(lines) or 'no'} {plural}"
         return "\n  ".join([f"{head}:", *lines]) if lines else head
-
-
-class Unsnapshotted:
-    """Stand for an input that cannot be copied.
-
-    Args:
-        value: What could not be copied; its `repr` is kept.
-    """
-
-    def __init__(self, value: object) -> None:
-        self._shown = f"<not copied: {shorten(value)}>"
-
-    def __repr__(self) -> str:
-        return self._shown
-
-
-def snapshot(value: object) -> object:
-    """Return a copy that later changes of the value do not reach."""
-    if isinstance(value, _UNCHANGING):
-        return value
-    try:
-        return copy.deepcopy(value)
-    except Exception:  # noqa: BLE001 - locks, clients, generators: anything may refuse
-        return Unsnapshotted(value)
-
-
-def shorten(value: object) -> str:
-    """Return the `repr` of a value, cut where it gets long; it never fails."""
-    try:
-        shown = repr(value)
-    except Exception as error:  # noqa: BLE001 - a message must not hide the real error
-        return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
-    return shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 1]}…"
 
 
 def scripted_at() -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from pytest_tta.doubles.calls import CallLog, LLMCall, scripted_at, shorten
+from pytest_tta.doubles.calls import CallLog, LLMCall, scripted_at
 from pytest_tta.doubles.replies import (
     Answered,
     Asked,
@@ -23,6 +23,7 @@ from pytest_tta.doubles.rules import Contains, Holds, InputIs, Rule, Scope
 from pytest_tta.doubles.schema import generate
 from pytest_tta.doubles.sites import Site
 from pytest_tta.doubles.unexpected import UnexpectedCall
+from pytest_tta.trace.snapshot import shorten
 from tta_primitives.arguments import seconds
 from tta_primitives.door import Interceptor
 from tta_primitives.llm import LLMResponse, ToolCall, Usage

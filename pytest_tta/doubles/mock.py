@@ -6,9 +6,10 @@ import inspect
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from pytest_tta.doubles.calls import CallLog, RecordedCall, scripted_at, shorten
+from pytest_tta.doubles.calls import CallLog, RecordedCall, scripted_at
 from pytest_tta.doubles.replies import fresh, is_error, joined, wait_for
 from pytest_tta.doubles.unexpected import UnexpectedCall
+from pytest_tta.trace.snapshot import shorten
 from tta_primitives.arguments import check_flag, seconds
 from tta_primitives.primitive import WorkflowPrimitive
 from tta_primitives.signature import function_name, read_signature

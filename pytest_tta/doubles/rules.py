@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_tta.doubles.calls import shorten
-from pytest_tta.doubles.sites import nearest
 from pytest_tta.doubles.unexpected import UnexpectedCall
+from pytest_tta.trace.snapshot import shorten
 from tta_primitives.arguments import check_count
 
 if TYPE_CHECKING:
@@ -177,20 +176,11 @@ class Rule:
         site = self.scope.site
         if not seen:
             return "no workflow was run while the double was listening"
-        if site is not None and not isinstance(site.place, str):
-            return "its place was not called so often"
-        reached = [one for one in seen if site is None or site.rank(one, None)]
-        if not reached:
-            return (
-                f"there was no call at such a path; the nearest: {nearest(site, seen)}"
-            )
         if self._last_reasons:
-            return self._last_reasons[0]
-        return (
-            f"there were only {len(reached)} calls there"
-            if self.used
-            else ("other rules answered all calls there")
-        )
+            return " and ".join(self._last_reasons)
+        if site is not None and not site.is_among(seen):
+            return f"no call came there; {site.hint(seen)}"
+        return "no call was left for it"
 
     def __repr__(self) -> str:
         often = "" if self._limit == 1 else f".times({self._limit})"

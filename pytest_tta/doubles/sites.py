@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from pytest_tta.paths import check_place, hint, matches
 from tta_primitives.primitive import WorkflowPrimitive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Place", "Site", "nearest"]
+__all__ = ["Place", "Site"]
 
 Place: TypeAlias = "str | WorkflowPrimitive[Any, Any] | Callable[..., Any]"
 
@@ -30,7 +29,6 @@ class Site:
     """
 
     place: Place
-    _pattern: re.Pattern[str] | None
 
     @classmethod
     def of(cls, place: Place) -> Site:
@@ -41,9 +39,10 @@ class Site:
             ValueError: The path is empty or has an empty label.
         """
         if isinstance(place, str):
-            return cls(place, re.compile(_translated(place)))
-        _check_place(place)
-        return cls(place, None)
+            check_place("place", place)
+        else:
+            _check_kind(place)
+        return cls(place)
 
     def rank(
         self, path: str, primitive: WorkflowPrimitive[Any, Any] | None
@@ -56,10 +55,20 @@ class Site:
         if not isinstance(self.place, str):
             is_it = primitive is not None and _is_same(self.place, primitive)
             return (_EXACT, 0) if is_it else _NOWHERE
-        if self._pattern is None or not self._pattern.fullmatch(path):
+        if not matches(self.place, path):
             return _NOWHERE
-        kind = _EXACT if self.place == path else _SUFFIX
-        return (_GLOB if _is_glob(self.place) else kind, self.place.count("/"))
+        labels = self.place.removeprefix("/")
+        kind = _EXACT if labels == path else _SUFFIX
+        return (_GLOB if _is_pattern(labels) else kind, labels.count("/"))
+
+    def is_among(self, known: list[str]) -> bool:
+        """Tell whether a path may be meant; primitives have none to compare."""
+        is_path = isinstance(self.place, str)
+        return not is_path or any(self.rank(path, None) for path in known)
+
+    def hint(self, known: list[str]) -> str:
+        """Say which of the known paths could have been meant."""
+        return hint(str(self.place), known)
 
     def __repr__(self) -> str:
         if isinstance(self.place, (str, WorkflowPrimitive)):
@@ -67,26 +76,13 @@ class Site:
         return getattr(self.place, "__name__", repr(self.place))
 
 
-def _check_place(place: object) -> None:
+def _check_kind(place: object) -> None:
     if not (isinstance(place, WorkflowPrimitive) or callable(place)):
         msg = (
             f"{place!r} is no place in a workflow; give a path such as 'retry/llm', a "
             "pattern such as '*/llm', a primitive, or the function of a step"
         )
         raise TypeError(msg)
-
-
-def nearest(site: Site | None, paths: list[str], count: int = 3) -> str:
-    """Return the paths that look most like a place, the likest first."""
-    wanted = str(site.place) if site is not None else ""
-
-    def likeness(path: str) -> float:
-        # The end of a path is compared with the end that the script names.
-        end = "/".join(path.split("/")[-(wanted.count("/") + 1) :])
-        return difflib.SequenceMatcher(None, wanted, end).ratio()
-
-    likest = sorted(dict.fromkeys(paths), key=likeness, reverse=True)
-    return ", ".join(map(repr, likest[:count]))
 
 
 def _is_same(place: object, primitive: WorkflowPrimitive[Any, Any]) -> bool:
@@ -97,24 +93,5 @@ def _is_same(place: object, primitive: WorkflowPrimitive[Any, Any]) -> bool:
     return function is not None and getattr(place, "__wrapped__", None) is function
 
 
-def _is_glob(path: str) -> bool:
+def _is_pattern(path: str) -> bool:
     return "*" in path or "?" in path
-
-
-def _translated(path: str) -> str:
-    labels = path.split("/")
-    if not all(labels):
-        msg = f"place={path!r} must be labels joined by slashes, such as 'retry/llm'"
-        raise ValueError(msg)
-    parts = [r"(?:[^/]+/)*" if one == "**" else f"{_label(one)}/" for one in labels]
-    # A pattern names the end of a path, so anything may stand before it.
-    return (
-        r"(?:[^/]+/)*"
-        + "".join(parts).removesuffix("/")
-        + (r"[^/]+" if labels[-1] == "**" else "")
-    )
-
-
-def _label(label: str) -> str:
-    escaped = re.escape(label)
-    return escaped.replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
