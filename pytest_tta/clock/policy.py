@@ -136,6 +136,9 @@ class Policy:
             holder = self._holder()
             if holder is not None:
                 found = self._wait_for(holder)
+            elif self._loop.woken:
+                # Whoever ended while we asked has left a result behind.
+                continue
             elif not granted and (grace := self._grace()):
                 granted = True
                 found = self._listen(grace) or None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from pytest_tta.clock import active
 from pytest_tta.clock.functions import REAL, thread_here
 from pytest_tta.clock.places import place, user_spot
-from pytest_tta.clock.waits import Evidence, Wait, still_waiting
+from pytest_tta.clock.waits import Evidence, Wait, is_computing, still_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +65,7 @@ class _Look:
     """Remember what a thread looked like.
 
     Attributes:
-        mark: What changes when the thread runs.
+        mark: Its CPU time, None if it runs right now; its frame; where in that it is.
         since: When it looked like this first, in real nanoseconds.
         wait: What it waits for, or None for an unknown wait.
         where: Its line.
@@ -299,7 +299,10 @@ class OwnedThreads:
         self, thread: threading.Thread, frame: FrameType
     ) -> tuple[int | None, int, int]:
         meter = self._meter()
-        cpu = meter.read_asleep(thread) if meter.works else 0
+        if meter.works:
+            cpu = meter.read_asleep(thread)
+        else:
+            cpu = None if is_computing(frame) else 0
         return (cpu, id(frame), frame.f_lasti)
 
     def _first_look(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import ast
+import dis
 import enum
 import linecache
 import queue
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType
 
-__all__ = ["Evidence", "Wait", "still_waiting"]
+__all__ = ["Evidence", "Wait", "is_computing", "still_waiting"]
 
 _LOCKS = (_thread.LockType, _thread.RLock)
 _ENDLESS = (None, True, -1)
@@ -73,9 +74,24 @@ def still_waiting(frame: FrameType) -> Wait | None:
     if recognise is not None:
         return recognise(frame)
     if frame.f_globals.get("__name__") == "concurrent.futures.thread":
-        # An idle worker of a pool: who gives it a job counts the job.
-        return _on_queue(frame.f_locals.get("work_queue"), Evidence.PROMPT)
+        # An idle worker of a pool; found even where call sites cannot be.
+        return _on_queue(frame.f_locals.get("work_queue"))
     return _at_call_site(frame)
+
+
+def is_computing(frame: FrameType) -> bool:
+    """Tell whether this innermost frame stands between two calls.
+
+    A thread that waits stands at a call. One that only waits for its turn to run
+    stands as well at the end of a loop or the beginning of a function.
+    """
+    return _is_between_calls(frame.f_code, frame.f_lasti)
+
+
+@lru_cache(maxsize=4096)
+def _is_between_calls(code: CodeType, offset: int) -> bool:
+    name = dis.opname[code.co_code[offset]] if offset >= 0 else "RESUME"
+    return name.startswith(("FOR_ITER", "JUMP", "POP_JUMP", "RESUME"))
 
 
 @lru_cache(maxsize=1)
@@ -114,8 +130,8 @@ def _on_state_lock(frame: FrameType) -> Wait | None:
     return None if lock is None or timed else Wait(lock.locked, Evidence.FULL)
 
 
-def _on_queue(found: object, evidence: Evidence) -> Wait | None:
-    return Wait(found.empty, evidence) if isinstance(found, queue.SimpleQueue) else None
+def _on_queue(found: object) -> Wait | None:
+    return Wait(found.empty, _QUEUE) if isinstance(found, queue.SimpleQueue) else None
 
 
 def _at_call_site(frame: FrameType) -> Wait | None:
@@ -127,7 +143,7 @@ def _at_call_site(frame: FrameType) -> Wait | None:
     found = _resolve(target, frame)
     if isinstance(found, _LOCKS):
         return Wait(_is_locked(found), _LOCK)
-    return _on_queue(found, _QUEUE)
+    return _on_queue(found)
 
 
 def _is_locked(lock: object) -> Callable[[], bool]:

@@ -290,23 +290,36 @@ def test_a_wait_with_a_limit_counts_after_some_patience_and_is_noted(
 
 def test_work_is_certain(owned: OwnedThreads) -> None:
     """A thread that has had CPU since it was last looked at is at work."""
-    ends = threading.Event()
+    ends: list[int] = []
 
     def run() -> None:
-        while not ends.is_set():
-            work(0.001)
+        while not ends:
+            pass
 
     thread = start(owned, run)
     certain = []
     for _ in range(30):
         REAL["sleep"](0.001)
         certain.append(owned.busy())
-    ends.set()
+    ends.append(1)
     thread.join()
 
     assert None not in certain
     assert sum(found.certain for found in certain if found) >= 10
     assert owned.notes == []
+
+
+def test_work_in_c_is_certain_where_cpu_time_can_be_read() -> None:
+    """A thread may compute for long inside one call, and nobody takes that for rest."""
+    owned = OwnedThreads(threading.current_thread())
+    thread = start(owned, lambda: work(0.1))
+    seen = []
+    while thread.is_alive():
+        seen.append(owned.busy())
+        REAL["sleep"](0.001)
+    owned.close()
+
+    assert None not in seen[:20]
 
 
 def test_a_busy_thread_is_named_with_the_users_line(owned: OwnedThreads) -> None:
