@@ -1,8 +1,8 @@
 """Composable primitives for resilient async workflows.
 
 Compose with `validate >> RetryPrimitive(llm, max_retries=3) >> format_answer` and
-`a | b`, run with `await workflow.execute(input_data, WorkflowContext())`, and prove that
-it is resilient with `pytest --tta`.
+`a | b`, run with `await workflow.execute(input_data, WorkflowContext())`, and prove
+that it is resilient with `pytest --tta`.
 
 PYTEST_DONT_REWRITE: the runtime has no asserts, and must load the same way everywhere.
 """

@@ -1,11 +1,31 @@
-"""Checks of constructor arguments; every message names, shows and says what is allowed."""
+"""Checks of constructor arguments: what they say names, shows and tells what to do."""
 
 from __future__ import annotations
 
 import math
-from datetime import timedelta
+import sys
+from typing import TYPE_CHECKING
 
-__all__ = ["check_choice", "check_count", "check_flag", "check_number", "seconds"]
+if TYPE_CHECKING:
+    from datetime import timedelta
+    from typing import TypeGuard
+
+__all__ = [
+    "check_choice",
+    "check_count",
+    "check_flag",
+    "check_number",
+    "is_timedelta",
+    "seconds",
+]
+
+
+def is_timedelta(value: object) -> TypeGuard[timedelta]:
+    """Tell whether a value is a duration of the standard library."""
+    # Importing `datetime` takes a quarter of the time that the package may take, and
+    # who has not imported it has no timedelta.
+    module = sys.modules.get("datetime")
+    return module is not None and isinstance(value, module.timedelta)
 
 
 def seconds(
@@ -24,7 +44,7 @@ def seconds(
         ValueError: It is negative, not a number, or zero or infinite where that is not
             allowed.
     """
-    if isinstance(value, timedelta):
+    if is_timedelta(value):
         value = value.total_seconds()
     return check_number(name, value, zero=zero, infinite=infinite, unit=" of seconds")
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
+from tta_primitives.arguments import is_timedelta
 from tta_primitives.signature import function_name
 
 if TYPE_CHECKING:
@@ -14,9 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Description", "mermaid", "plain"]
 
-Plain: TypeAlias = (
-    "None | bool | int | float | str | list[Plain] | dict[str, Plain]"  # noqa: UP040 - 3.11
-)
+Plain: TypeAlias = "bool | int | float | str | list[Plain] | dict[str, Plain] | None"
 
 
 class Description(TypedDict):
@@ -39,7 +36,7 @@ def plain(value: object) -> Plain:
     """Return a value as JSON-able data; functions and classes by their names."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    if isinstance(value, timedelta):
+    if is_timedelta(value):
         return value.total_seconds()
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
@@ -72,8 +69,9 @@ def _mermaid_lines(
     node: Description, identifier: str, numbers: Iterator[int]
 ) -> Iterator[str]:
     kind = node["type"].removesuffix("Primitive")
-    options = ", ".join(f"{k}={json.dumps(v)}" for k, v in node["options"].items())
-    shown = "<br/>".join(_escape(text) for text in (node["name"], kind, options) if text)
+    options = ", ".join(f"{key}={value!r}" for key, value in node["options"].items())
+    lines = [_escape(text) for text in (node["name"], kind, options) if text]
+    shown = "<br/>".join(lines)
     yield f'    {identifier}["{shown}"]'
     for child in node["children"]:
         below = f"n{next(numbers)}"
@@ -83,8 +81,4 @@ def _mermaid_lines(
 
 def _escape(text: str) -> str:
     """Escape what ends a Mermaid label or would be read as markup in it."""
-    for character in '#&"<>`':
-        text = text.replace(character, f"#{ord(character)};") if character != "#" else (
-            text.replace("#", "#35;")
-        )
-    return text
+    return "".join(f"#{ord(c)};" if c in '#&"<>`' else c for c in text)

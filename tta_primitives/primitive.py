@@ -1,8 +1,8 @@
 """The workflow primitive, and what its operators build: steps, sequences, parallels.
 
-`a >> b` makes a `SequentialPrimitive`, `a | b` a `ParallelPrimitive`, and a plain function
-on either side becomes a `StepPrimitive`. The operators and the classes that they build
-stand in one file because they are one idea.
+`a >> b` makes a `SequentialPrimitive`, `a | b` a `ParallelPrimitive`, and a plain
+function on either side becomes a `StepPrimitive`. The operators and the classes that
+they build stand in one file because they are one idea.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import copy
 import re
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from functools import partial
+from functools import partial, update_wrapper
 from typing import (
     TYPE_CHECKING,
     Any,
-    ClassVar,
     Concatenate,
     Generic,
     ParamSpec,
@@ -28,7 +28,7 @@ from typing import (
 )
 
 from tta_primitives.arguments import check_count, check_flag, seconds
-from tta_primitives.deadline import within
+from tta_primitives.deadline import within, within_stream
 from tta_primitives.description import Description, mermaid, plain
 from tta_primitives.door import (
     closing,
@@ -43,6 +43,7 @@ from tta_primitives.errors import OpenWrapperError, UnboundStepError
 from tta_primitives.signature import (
     StepSignature,
     bind_extras,
+    check_method,
     function_name,
     read_signature,
 )
@@ -61,21 +62,24 @@ __all__ = [
     "UnboundStep",
     "WorkflowPrimitive",
     "Wrapper",
+    "as_operand",
     "as_primitive",
     "labels",
+    "plans",
     "positions",
     "step",
 ]
 
-In = TypeVar("In", contravariant=True)
-Out = TypeVar("Out", covariant=True)
+# Users read these names in errors of their type checkers: `WorkflowPrimitive[In, Out]`.
+In = TypeVar("In", contravariant=True)  # noqa: PLC0105 - as above
+Out = TypeVar("Out", covariant=True)  # noqa: PLC0105 - as above
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
 P = ParamSpec("P")
 Ts = TypeVarTuple("Ts")
 
-StepFunction: TypeAlias = Callable[..., Any]
+AnyPrimitive: TypeAlias = "WorkflowPrimitive[Any, Any]"
 
 
 class WorkflowPrimitive(Generic[In, Out]):
@@ -91,7 +95,7 @@ class WorkflowPrimitive(Generic[In, Out]):
 
     idempotent: bool = True
 
-    _default_name: ClassVar[str] = "workflow"
+    _default_name: str = "workflow"
     _name: str | None = None
     # Whether a call must get a view of its own: it, or something in it, may ask for
     # its path, emit events or read an idempotency key.
@@ -101,10 +105,16 @@ class WorkflowPrimitive(Generic[In, Out]):
     # Whether it is a leaf that never sees its context: it needs no view even when heard.
     _is_plain_leaf: bool = False
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - the mixins' own
         """Put the door around the subclass's `execute` and `stream`."""
         super().__init_subclass__(**kwargs)
-        cls._default_name = _snake(cls.__name__.removesuffix("Primitive")) or "workflow"
+        name = vars(cls).get("name")
+        if isinstance(name, str):
+            # `name = "llm"` in the body of a class names all its instances.
+            del cls.name
+            cls._default_name = _checked_name(name)
+        else:
+            cls._default_name = _snake(cls.__name__.removesuffix("Primitive"))
         _put_door(cls, "execute", partial(door, is_leaf=cls._is_plain_leaf))
         _put_door(cls, "stream", stream_door)
 
@@ -120,7 +130,8 @@ class WorkflowPrimitive(Generic[In, Out]):
         Returns:
             A coroutine of the output.
         """
-        msg = f"{type(self).__name__} must define async def execute(input_data, context)"
+        kind = type(self).__name__
+        msg = f"{kind} must define async def execute(self, input_data, context)"
         raise NotImplementedError(msg)
 
     async def stream(
@@ -129,10 +140,19 @@ class WorkflowPrimitive(Generic[In, Out]):
         """Yield the output in chunks; a primitive that cannot yields it in one."""
         yield await self.execute(input_data, context)
 
-    @property
-    def name(self) -> str:
-        """The name that paths, events and errors show."""
-        return self._name or self._default_name
+    if TYPE_CHECKING:
+        # A plain attribute to type checkers, so that a subclass may write `name = "x"`.
+        name: str
+    else:
+
+        @property
+        def name(self) -> str:
+            """The name that paths, events and errors show."""
+            return self._name or self._default_name
+
+        @name.setter
+        def name(self, name: str) -> None:
+            self._name = _checked_name(name)
 
     def named(self, name: str) -> Self:
         """Return a copy with this name; open wrappers at a chain's end are bound.
@@ -143,18 +163,17 @@ class WorkflowPrimitive(Generic[In, Out]):
         Raises:
             ValueError: The name is empty or holds one of these characters.
         """
-        if not isinstance(name, str) or not name or set(name) & set("/@#"):
-            msg = f"name={name!r} must be a non-empty text without '/', '@' and '#'"
-            raise ValueError(msg)
         twin = copy.copy(self)
-        twin._name = name
+        twin._name = _checked_name(name)
         return twin
 
-    def children(self) -> tuple[WorkflowPrimitive[Any, Any], ...]:
+    def children(self) -> tuple[AnyPrimitive, ...]:
         """Return the primitives directly below this one, in the order they run."""
-        found: list[WorkflowPrimitive[Any, Any]] = []
+        found: list[AnyPrimitive] = []
         for value in vars(self).values():
-            members = value if isinstance(value, (list, tuple)) else (value,)
+            members = value.values() if isinstance(value, dict) else value
+            if not isinstance(value, (dict, list, tuple)):
+                members = (value,)
             found.extend(m for m in members if isinstance(m, WorkflowPrimitive))
         return tuple(found)
 
@@ -176,10 +195,10 @@ class WorkflowPrimitive(Generic[In, Out]):
         return mermaid(self.describe())
 
     def __repr__(self) -> str:
-        shown = [type(self).__name__, repr(self.name)]
-        shown += [f"{key}={value!r}" for key, value in self.options().items()]
-        return f"<{' '.join(shown)}>"
+        return _shown(type(self).__name__, repr(self.name), self.options())
 
+    @overload
+    def then(self, following: Wrapper[Open, Open]) -> SequentialPrimitive[In, Out]: ...
     @overload
     def then(
         self, following: WorkflowPrimitive[Out, A]
@@ -202,6 +221,10 @@ class WorkflowPrimitive(Generic[In, Out]):
         """Return `self >> following`; type checkers infer a lambda's types here."""
         return _chain(self, as_primitive(following))
 
+    @overload
+    def __rshift__(
+        self, following: Wrapper[Open, Open]
+    ) -> SequentialPrimitive[In, Out]: ...
     @overload
     def __rshift__(
         self, following: WorkflowPrimitive[Out, A]
@@ -250,22 +273,22 @@ class WorkflowPrimitive(Generic[In, Out]):
 
     @overload
     def __or__(
-        self, beside: WorkflowPrimitive[A, B]
-    ) -> ParallelPrimitive[A, Out, B]: ...
+        self, beside: WorkflowPrimitive[In, B]
+    ) -> ParallelPrimitive[In, Out, B]: ...
     @overload
     def __or__(
-        self, beside: Callable[[A], Awaitable[B]]
-    ) -> ParallelPrimitive[A, Out, B]: ...
+        self, beside: Callable[[In], Awaitable[B]]
+    ) -> ParallelPrimitive[In, Out, B]: ...
     @overload
     def __or__(
-        self, beside: Callable[[A, WorkflowContext], Awaitable[B]]
-    ) -> ParallelPrimitive[A, Out, B]: ...
+        self, beside: Callable[[In, WorkflowContext], Awaitable[B]]
+    ) -> ParallelPrimitive[In, Out, B]: ...
     @overload
-    def __or__(self, beside: Callable[[A], B]) -> ParallelPrimitive[A, Out, B]: ...
+    def __or__(self, beside: Callable[[In], B]) -> ParallelPrimitive[In, Out, B]: ...
     @overload
     def __or__(
-        self, beside: Callable[[A, WorkflowContext], B]
-    ) -> ParallelPrimitive[A, Out, B]: ...
+        self, beside: Callable[[In, WorkflowContext], B]
+    ) -> ParallelPrimitive[In, Out, B]: ...
     def __or__(self, beside: Any) -> Any:
         """Run both with the same input; a tuple of the outputs in operand order."""
         if not _is_operand(beside):
@@ -274,55 +297,71 @@ class WorkflowPrimitive(Generic[In, Out]):
 
     @overload
     def __ror__(
-        self, beside: Callable[[A], Awaitable[B]]
-    ) -> ParallelPrimitive[A, B, Out]: ...
+        self, beside: Callable[[In], Awaitable[B]]
+    ) -> ParallelPrimitive[In, B, Out]: ...
     @overload
     def __ror__(
-        self, beside: Callable[[A, WorkflowContext], Awaitable[B]]
-    ) -> ParallelPrimitive[A, B, Out]: ...
+        self, beside: Callable[[In, WorkflowContext], Awaitable[B]]
+    ) -> ParallelPrimitive[In, B, Out]: ...
     @overload
-    def __ror__(self, beside: Callable[[A], B]) -> ParallelPrimitive[A, B, Out]: ...
+    def __ror__(self, beside: Callable[[In], B]) -> ParallelPrimitive[In, B, Out]: ...
     @overload
     def __ror__(
-        self, beside: Callable[[A, WorkflowContext], B]
-    ) -> ParallelPrimitive[A, B, Out]: ...
+        self, beside: Callable[[In, WorkflowContext], B]
+    ) -> ParallelPrimitive[In, B, Out]: ...
     def __ror__(self, beside: Any) -> Any:
         """Run the plain function and this with the same input."""
         if not _is_operand(beside):
             return NotImplemented
         return ParallelPrimitive(beside, self)
 
-    def _as_operand(self) -> WorkflowPrimitive[Any, Any]:
+    def _as_operand(self) -> AnyPrimitive:
         """Return what stands for this as a child of another primitive."""
         return self
 
 
 def _put_door(
-    cls: type[WorkflowPrimitive[Any, Any]],
+    cls: type[AnyPrimitive],
     method: str,
     make: Callable[[Callable[..., Any]], Callable[..., Any]],
 ) -> None:
     """Put the door around the first such method in the MRO, mixins included."""
     found = [vars(owner)[method] for owner in cls.__mro__ if method in vars(owner)]
-    written = [f for f in found if not getattr(f, "__isabstractmethod__", False)]
-    first = written[0]
-    for function in written[1:]:
+    first, *below = [f for f in found if not getattr(f, "__isabstractmethod__", False)]
+    for function in below:
         override(function)
     if first is not vars(WorkflowPrimitive)[method] and not is_door(first):
+        check_method(cls, method, first)
         setattr(cls, method, make(first))
 
 
 def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().strip("_")
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().strip("_") or "workflow"
+
+
+def _checked_name(name: str) -> str:
+    if not isinstance(name, str) or not name or set(name) & set("/@#"):
+        msg = f"name={name!r} must be a non-empty text without '/', '@' and '#'"
+        raise ValueError(msg)
+    return name
+
+
+def _shown(kind: str, first: str, options: dict[str, Any]) -> str:
+    """Return what `repr` shows: `<RetryPrimitive 'llm' max_retries=3>`."""
+    shown = [f"{key}={value!r}" for key, value in options.items()]
+    return f"<{' '.join([kind, first, *shown])}>"
+
+
+def _changed(options: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
+    """Return the options whose value is not the usual one, of pairs of these two."""
+    return {key: value for key, (value, usual) in options.items() if value != usual}
 
 
 def _is_operand(value: object) -> bool:
     return isinstance(value, WorkflowPrimitive) or callable(value)
 
 
-def as_primitive(
-    value: WorkflowPrimitive[Any, Any] | Callable[..., Any],
-) -> WorkflowPrimitive[Any, Any]:
+def as_primitive(value: AnyPrimitive | Callable[..., Any]) -> AnyPrimitive:
     """Return a primitive for what may stand beside `>>` and `|`.
 
     Args:
@@ -346,19 +385,18 @@ def as_primitive(
     raise TypeError(msg)
 
 
-def as_operand(
-    value: WorkflowPrimitive[Any, Any] | Callable[..., Any],
-) -> WorkflowPrimitive[Any, Any]:
+def as_operand(value: AnyPrimitive | Callable[..., Any]) -> AnyPrimitive:
     """Return a primitive that may be a child of another: nothing in it is open.
 
     Raises:
         OpenWrapperError: It is a wrapper that wraps nothing yet.
+        UnboundStepError: It is a step or a function with an extra that is not bound.
         TypeError: It is neither a primitive nor a function that could be a step.
     """
     return as_primitive(value)._as_operand()
 
 
-def labels(children: tuple[WorkflowPrimitive[Any, Any], ...]) -> tuple[str, ...]:
+def labels(children: tuple[AnyPrimitive, ...]) -> tuple[str, ...]:
     """Return the labels of siblings: their names, `#2` for the second of a name."""
     seen: Counter[str] = Counter()
     result = []
@@ -370,8 +408,8 @@ def labels(children: tuple[WorkflowPrimitive[Any, Any], ...]) -> tuple[str, ...]
 
 
 def positions(
-    primitive: WorkflowPrimitive[Any, Any], path: str | None = None
-) -> Iterator[tuple[str, WorkflowPrimitive[Any, Any]]]:
+    primitive: AnyPrimitive, path: str | None = None
+) -> Iterator[tuple[str, AnyPrimitive]]:
     """Yield the path of every position in a tree with the primitive that stands there.
 
     Args:
@@ -388,7 +426,7 @@ def positions(
 Plan: TypeAlias = "tuple[tuple[WorkflowPrimitive[Any, Any], str | None], ...]"
 
 
-def plans(children: tuple[WorkflowPrimitive[Any, Any], ...]) -> tuple[Plan, Plan]:
+def plans(children: tuple[AnyPrimitive, ...]) -> tuple[Plan, Plan]:
     """Return what runs, with the label of each child that needs a view of its own.
 
     A child that never looks at its position is called with its parent's own view, which
@@ -430,34 +468,32 @@ class StepPrimitive(WorkflowPrimitive[In, Out]):
         timeout_seconds: float | timedelta | None = None,
         blocking: bool = False,
     ) -> None:
-        signature = read_signature(function)
-        _check_step(function, signature, blocking=check_flag("blocking", blocking))
-        self._function = function
-        self._signature = signature
-        self._extras: dict[str, Any] = {}
-        self._name = name or _safe_name(function_name(function))
-        self._timeout = (
-            None
-            if timeout_seconds is None
-            else seconds("timeout_seconds", timeout_seconds)
-        )
-        self._blocking = blocking
+        if not callable(function) or isinstance(function, WorkflowPrimitive):
+            msg = f"function={function!r} must be a function, f(input) or so"
+            raise TypeError(msg)
+        update_wrapper(self, function, updated=())
+        self._signature = signature = read_signature(function)
+        self._blocking = check_flag("blocking", blocking)
+        self._timeout: float | None = None
+        if timeout_seconds is not None:
+            self._timeout = seconds("timeout_seconds", timeout_seconds)
         self.idempotent = check_flag("idempotent", idempotent)
+        self._function = function
+        self._extras: dict[str, Any] = {}
+        default = re.sub("[/@#]", "_", function_name(function))
+        self._name = default if name is None else _checked_name(name)
         self._needs_position = signature.takes_context
-        self._reads_deadline = signature.takes_context
-        self._is_plain_leaf = not signature.takes_context
-        self.__wrapped__ = function
+        self._reads_deadline = signature.takes_context or self._timeout is not None
+        _check_blocking(function, signature, blocking=blocking)
         self._specialise()
 
     def _specialise(self) -> None:
         """Become the class that calls this kind of function without asking again."""
-        self._call = partial(self._function, **self._extras) if self._extras else (
-            self._function
-        )
-        missing = self._signature.required - self._extras.keys()
-        self.__class__ = _step_class(self, unbound=bool(missing))
+        function = self._function
+        self._call = partial(function, **self._extras) if self._extras else function
+        self.__class__ = _step_class(self)
 
-    def __call__(self, *args: Any, **extras: Any) -> StepPrimitive[In, Out]:
+    def __call__(self, *args: Any, **extras: Any) -> StepPrimitive[In, Out]:  # noqa: ANN401 - the function's own
         """Return a step with these extras bound.
 
         Args:
@@ -473,40 +509,69 @@ class StepPrimitive(WorkflowPrimitive[In, Out]):
                 f"await {self.name}.execute(input, context)"
             )
             raise TypeError(msg)
-        bound = copy.copy(self)
         new = bind_extras(self.name, self._signature, args, extras)
-        bound._extras = {**self._extras, **new}
+        return self._with_extras({**self._extras, **new})
+
+    def _with_extras(self, extras: dict[str, Any]) -> StepPrimitive[In, Out]:
+        bound = copy.copy(self)
+        bound._extras = extras
         bound._specialise()
         return bound
 
-    def children(self) -> tuple[WorkflowPrimitive[Any, Any], ...]:
+    def children(self) -> tuple[AnyPrimitive, ...]:
         """Return nothing: a step is a leaf."""
         return ()
 
     def options(self) -> dict[str, Any]:
         """Return what was set beside the function."""
-        shown = {
-            "idempotent": (self.idempotent, True),
-            "timeout_seconds": (self._timeout, None),
-            "blocking": (self._blocking, False),
-        }
-        return {key: value for key, (value, usual) in shown.items() if value != usual}
+        return _changed(
+            {
+                "idempotent": (self.idempotent, True),
+                "timeout_seconds": (self._timeout, None),
+                "blocking": (self._blocking, False),
+            }
+        )
 
     def describe(self) -> Description:
         """Return the step as JSON-able data, its class being always the same."""
         return {**super().describe(), "type": "StepPrimitive"}
 
     def __repr__(self) -> str:
-        shown = ["StepPrimitive", repr(self.name)]
-        shown += [f"{key}={value!r}" for key, value in self.options().items()]
-        return f"<{' '.join(shown)}>"
+        return _shown("StepPrimitive", repr(self.name), self.options())
+
+    def __copy__(self) -> Self:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # A step has no state of its own; a session bound to it must stay the same one.
+        return self
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        if self._is_global():
+            return self.__qualname__
+        settings = {**self.options(), "name": self._name}
+        return _unpickled, (self._function, settings, self._extras)
+
+    def _is_global(self) -> bool:
+        """Tell whether `@step` put this where pickle would look for the function."""
+        module = sys.modules.get(self.__module__)
+        return getattr(module, getattr(self, "__qualname__", ""), None) is self
+
+    if TYPE_CHECKING:
+        __qualname__: str
+        __wrapped__: Callable[..., Any]
 
 
-def _safe_name(name: str) -> str:
-    return re.sub(r"[/@#]", "_", name)
+def _unpickled(
+    function: Callable[..., Any], settings: dict[str, Any], extras: dict[str, Any]
+) -> StepPrimitive[Any, Any]:
+    made: StepPrimitive[Any, Any] = StepPrimitive(function, **settings)
+    return made._with_extras(extras)
 
 
-def _check_step(
+def _check_blocking(
     function: Callable[..., Any], signature: StepSignature, *, blocking: bool
 ) -> None:
     if blocking and (signature.is_async or signature.is_stream):
@@ -518,40 +583,51 @@ def _check_step(
 
 
 # The classes below differ only in how they call their function. A step becomes one of
-# them when it is made, so that nothing is asked when it runs.
+# them when it is made, so that nothing is asked when it runs. Some of them hand back
+# whatever the user's function returns, which no type here can know.
 
 
 class _AsyncStep(StepPrimitive[In, Out]):
     _is_plain_leaf = True
 
     def execute(
-        self, input_data: In, context: WorkflowContext, /
+        self,
+        input_data: In,
+        context: WorkflowContext,  # noqa: ARG002 - the function does not want it
+        /,
     ) -> Coroutine[Any, Any, Out]:
-        return self._call(input_data)  # type: ignore[no-any-return] - the user's own coroutine
+        return self._call(input_data)  # type: ignore[no-any-return]
 
 
 class _AsyncContextStep(StepPrimitive[In, Out]):
     def execute(
         self, input_data: In, context: WorkflowContext, /
     ) -> Coroutine[Any, Any, Out]:
-        return self._call(input_data, context)  # type: ignore[no-any-return] - as above
+        return self._call(input_data, context.of(self))  # type: ignore[no-any-return]
 
 
 class _SyncStep(StepPrimitive[In, Out]):
-    async def execute(self, input_data: In, context: WorkflowContext, /) -> Out:
+    _is_plain_leaf = True
+
+    async def execute(
+        self,
+        input_data: In,
+        context: WorkflowContext,  # noqa: ARG002 - the function does not want it
+        /,
+    ) -> Out:
         result = self._call(input_data)
         # A lambda may return what an async function returned to it.
         if hasattr(result, "__await__"):
             result = await result
-        return result  # type: ignore[no-any-return] - whatever the function returns
+        return result  # type: ignore[no-any-return]
 
 
 class _SyncContextStep(StepPrimitive[In, Out]):
     async def execute(self, input_data: In, context: WorkflowContext, /) -> Out:
-        result = self._call(input_data, context)
+        result = self._call(input_data, context.of(self))
         if hasattr(result, "__await__"):
             result = await result
-        return result  # type: ignore[no-any-return] - whatever the function returns
+        return result  # type: ignore[no-any-return]
 
 
 class _GeneralStep(StepPrimitive[In, Out]):
@@ -560,16 +636,17 @@ class _GeneralStep(StepPrimitive[In, Out]):
     async def execute(self, input_data: In, context: WorkflowContext, /) -> Out:
         if self._timeout is None:
             return await self._run(input_data, context)
-        return await within(self._run(input_data, context), self._timeout, self, context)
+        running = self._run(input_data, context)
+        return await within(running, self._timeout, self, context)
 
     async def _run(self, input_data: In, context: WorkflowContext) -> Out:
-        args = (input_data, context)[: 1 + self._signature.takes_context]
+        args = _arguments(self, input_data, context)
         if self._blocking:
-            return await asyncio.to_thread(self._call, *args)  # type: ignore[no-any-return] - as above
+            return await asyncio.to_thread(self._call, *args)
         result = self._call(*args)
         if hasattr(result, "__await__"):
             result = await result
-        return result  # type: ignore[no-any-return] - as above
+        return result  # type: ignore[no-any-return]
 
 
 class _StreamStep(StepPrimitive[In, Out]):
@@ -578,14 +655,14 @@ class _StreamStep(StepPrimitive[In, Out]):
     async def execute(self, input_data: In, context: WorkflowContext, /) -> Out:
         if self._timeout is None:
             return await self._joined(input_data, context)
-        limit = self._timeout
-        return await within(self._joined(input_data, context), limit, self, context)
+        running = self._joined(input_data, context)
+        return await within(running, self._timeout, self, context)
 
     async def _joined(self, input_data: In, context: WorkflowContext) -> Out:
         async with closing(self._chunks(input_data, context)) as stream:
-            chunks = [chunk async for chunk in stream]
+            chunks: Any = [chunk async for chunk in stream]
         is_text = bool(chunks) and all(isinstance(chunk, str) for chunk in chunks)
-        return "".join(chunks) if is_text else chunks  # type: ignore[return-value] - text or a list
+        return "".join(chunks) if is_text else chunks  # type: ignore[no-any-return]
 
     async def stream(
         self, input_data: In, context: WorkflowContext, /
@@ -594,31 +671,54 @@ class _StreamStep(StepPrimitive[In, Out]):
             async for chunk in stream:
                 yield chunk
 
-    def _chunks(self, input_data: In, context: WorkflowContext) -> Any:
-        args = (input_data, context)[: 1 + self._signature.takes_context]
-        return self._call(*args)
+    def _chunks(self, input_data: In, context: WorkflowContext) -> AsyncIterator[Any]:
+        stream: AsyncIterator[Any] = self._call(*_arguments(self, input_data, context))
+        if self._timeout is None:
+            return stream
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        return within_stream(stream, deadline, self._timeout, self, context)
 
 
 class _UnboundStep(StepPrimitive[In, Out]):
-    async def execute(self, input_data: In, context: WorkflowContext, /) -> Out:
-        missing = [
-            p.name
-            for p in self._signature.extras
-            if p.name in self._signature.required and p.name not in self._extras
-        ]
-        msg = (
-            f"step {self.name!r} was executed before its parameter "
+    async def execute(
+        self,
+        input_data: In,  # noqa: ARG002 - nothing is executed
+        context: WorkflowContext,  # noqa: ARG002 - as above
+        /,
+    ) -> Out:
+        raise UnboundStepError(self._unbound("was executed"))
+
+    def _as_operand(self) -> AnyPrimitive:
+        raise UnboundStepError(self._unbound("was made part of a workflow"))
+
+    def _unbound(self, what: str) -> str:
+        missing = _missing(self)
+        made = self.name if self._is_global() else f"step({self.name})"
+        return (
+            f"step {self.name!r} {what} before its parameter "
             f"{', '.join(map(repr, missing))} was bound; write "
-            f"{self.name}({', '.join(f'{name}=...' for name in missing)})"
+            f"{made}({', '.join(f'{name}=...' for name in missing)})"
         )
-        raise UnboundStepError(msg)
 
 
-def _step_class(
-    made: StepPrimitive[Any, Any], *, unbound: bool
-) -> type[StepPrimitive[Any, Any]]:
+def _missing(made: StepPrimitive[Any, Any]) -> list[str]:
+    """Return the names of the extras that must be bound and are not."""
     signature = made._signature
-    if unbound:
+    names = [p.name for p in signature.extras if p.name in signature.required]
+    return [name for name in names if name not in made._extras]
+
+
+def _arguments(
+    made: StepPrimitive[In, Any], input_data: In, context: WorkflowContext
+) -> tuple[Any, ...]:
+    if made._signature.takes_context:
+        return input_data, context.of(made)
+    return (input_data,)
+
+
+def _step_class(made: StepPrimitive[Any, Any]) -> type[StepPrimitive[Any, Any]]:
+    signature = made._signature
+    if _missing(made):
         return _UnboundStep
     if signature.is_stream:
         return _StreamStep
@@ -646,7 +746,9 @@ class _StepDecorator:
         self._options = options
 
     @overload
-    def __call__(self, function: Callable[[A], Awaitable[B]]) -> StepPrimitive[A, B]: ...
+    def __call__(
+        self, function: Callable[[A], Awaitable[B]]
+    ) -> StepPrimitive[A, B]: ...
     @overload
     def __call__(
         self, function: Callable[[A, WorkflowContext], Awaitable[B]]
@@ -733,12 +835,12 @@ class Open:
 class Wrapper(WorkflowPrimitive[In, Out]):
     """A primitive around one other, such as a retry or a cache.
 
-    Built without its primitive a wrapper is *open*, and is read like a stacked decorator:
-    in `CachePrimitive(ttl=60) >> llm >> store` it wraps the next operand and nothing
-    more. Binding makes a copy, so state belongs to the bound one.
+    Built without its primitive a wrapper is *open*, and is read like a stacked
+    decorator: in `CachePrimitive(ttl=60) >> llm >> store` it wraps the next operand and
+    nothing more. Binding makes a copy, so state belongs to the bound one.
     """
 
-    primitive: WorkflowPrimitive[Any, Any] | None = None
+    primitive: AnyPrimitive | None = None
     # Whether a chain bound this wrapper to what follows it, rather than the caller.
     _bound_by_chain: bool = False
 
@@ -747,10 +849,15 @@ class Wrapper(WorkflowPrimitive[In, Out]):
         """Whether it wraps nothing yet."""
         return self.primitive is None
 
-    def bind(
-        self, primitive: WorkflowPrimitive[Any, Any] | Callable[..., Any]
-    ) -> Wrapper[Any, Any]:
-        """Return a copy of this open wrapper around a primitive."""
+    def bind(self, primitive: AnyPrimitive | Callable[..., Any]) -> Wrapper[Any, Any]:
+        """Return a copy of this open wrapper around a primitive.
+
+        Args:
+            primitive: A primitive or a function that could be a step.
+
+        Raises:
+            TypeError: This already wraps something, or that cannot be wrapped.
+        """
         if self.primitive is not None:
             msg = f"{self!r} already wraps {self.primitive.name!r}"
             raise TypeError(msg)
@@ -758,34 +865,41 @@ class Wrapper(WorkflowPrimitive[In, Out]):
         bound._wrap(as_operand(primitive))
         return bound
 
-    def children(self) -> tuple[WorkflowPrimitive[Any, Any], ...]:
+    def children(self) -> tuple[AnyPrimitive, ...]:
         """Return the wrapped primitive."""
         return () if self.primitive is None else (self.primitive,)
 
-    def _wrap(self, primitive: WorkflowPrimitive[Any, Any]) -> None:
+    def _wrap(self, primitive: AnyPrimitive) -> None:
         """Take the primitive; subclasses make the state of one binding here."""
         self.primitive = primitive
         self.idempotent = primitive.idempotent
         self._child_label = primitive.name if primitive._needs_position else None
 
-    def _wrapped(self) -> WorkflowPrimitive[Any, Any]:
+    def _wrapped(self) -> AnyPrimitive:
         if self.primitive is None:
             raise OpenWrapperError(_open_message(self))
         return self.primitive
 
-    def _as_operand(self) -> WorkflowPrimitive[Any, Any]:
+    def _bind_in_chain(self, primitive: AnyPrimitive) -> Wrapper[Any, Any]:
+        bound = self.bind(primitive)
+        bound._bound_by_chain = True
+        return bound
+
+    def _as_operand(self) -> AnyPrimitive:
         self._wrapped()
         return self
 
     def __repr__(self) -> str:
         inner = "open" if self.primitive is None else repr(self.primitive.name)
-        shown = [type(self).__name__, inner]
-        shown += [f"{key}={value!r}" for key, value in self.options().items()]
-        return f"<{' '.join(shown)}>"
+        return _shown(type(self).__name__, inner, self.options())
 
     if TYPE_CHECKING:
 
-        @overload  # type: ignore[override] - an open wrapper's type is that of what follows
+        @overload  # type: ignore[override]
+        def __rshift__(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self: Wrapper[Open, Open], following: Wrapper[Open, Open]
+        ) -> Wrapper[Open, Open]: ...
+        @overload
         def __rshift__(
             self: Wrapper[Open, Open], following: WorkflowPrimitive[A, B]
         ) -> SequentialPrimitive[A, B]: ...
@@ -841,40 +955,104 @@ def _open_message(wrapper: Wrapper[Any, Any]) -> str:
     )
 
 
+def _is_open(value: AnyPrimitive) -> bool:
+    return isinstance(value, Wrapper) and value.is_open
+
+
+class _Stack(Wrapper[In, Out]):
+    """Open wrappers around each other, waiting for what the innermost wraps."""
+
+    def __init__(self, *wrappers: AnyPrimitive) -> None:
+        self._wrappers: tuple[Any, ...] = ()
+        for one in wrappers:
+            self._wrappers += one._wrappers if isinstance(one, _Stack) else (one,)
+
+    def bind(self, primitive: AnyPrimitive | Callable[..., Any]) -> Wrapper[Any, Any]:
+        bound: Any = primitive
+        for wrapper in reversed(self._wrappers):
+            bound = wrapper.bind(bound)
+        if self._name is not None:
+            bound._name = self._name
+        return bound  # type: ignore[no-any-return]
+
+    def _bind_in_chain(self, primitive: AnyPrimitive) -> Wrapper[Any, Any]:
+        bound: Any = primitive
+        for wrapper in reversed(self._wrappers):
+            bound = wrapper._bind_in_chain(bound)
+        if self._name is not None:
+            bound._name = self._name
+        return bound  # type: ignore[no-any-return]
+
+    def execute(
+        self,
+        input_data: In,  # noqa: ARG002 - nothing is executed
+        context: WorkflowContext,  # noqa: ARG002 - as above
+        /,
+    ) -> Coroutine[Any, Any, Out]:
+        raise OpenWrapperError(_open_message(self._wrappers[-1]))
+
+    def _wrapped(self) -> AnyPrimitive:
+        raise OpenWrapperError(_open_message(self._wrappers[-1]))
+
+    def describe(self) -> Description:
+        outer, *inner = [wrapper.describe() for wrapper in self._wrappers]
+        above = outer
+        for below in inner:
+            above["children"] = [below]
+            above = below
+        return outer
+
+    def __repr__(self) -> str:
+        return f"<open {' >> '.join(map(repr, self._wrappers))}>"
+
+
 class SequentialPrimitive(WorkflowPrimitive[In, Out]):
     """Steps one after the other, each with what the one before returned: `a >> b`.
 
     Args:
-        steps: Primitives or functions, at least one; open wrappers among them are bound
-            as `>>` does it.
+        steps: Primitives or functions, at least one (or one list of them); open
+            wrappers among them are bound as `>>` does it.
 
     Raises:
         TypeError: There is no step, or one of them is neither primitive nor function.
+        OpenWrapperError: All of them are open wrappers.
     """
 
-    def __init__(self, *steps: WorkflowPrimitive[Any, Any] | Callable[..., Any]) -> None:
-        given = steps[0] if len(steps) == 1 and isinstance(steps[0], list) else steps
-        if not given:
-            msg = "SequentialPrimitive needs at least one step"
-            raise TypeError(msg)
-        self._links: tuple[WorkflowPrimitive[Any, Any], ...] = ()
+    @overload
+    def __init__(self, step: WorkflowPrimitive[In, Out], /) -> None: ...
+    @overload
+    def __init__(
+        self: SequentialPrimitive[A, B],
+        first: WorkflowPrimitive[A, C],
+        second: WorkflowPrimitive[C, B],
+        /,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: SequentialPrimitive[Any, Any],
+        *steps: AnyPrimitive | Callable[..., Any] | list[Any],
+    ) -> None: ...
+    def __init__(self, *steps: Any) -> None:
+        self._links: tuple[AnyPrimitive, ...] = ()
+        # Open wrappers that nothing follows yet.
         self._trailing: tuple[Wrapper[Any, Any], ...] = ()
-        for one in given:
+        for one in _members(self, "step", steps):
             self._append(as_primitive(one))
+        if not self._links:
+            raise OpenWrapperError(_open_message(self._trailing[-1]))
         self._settle()
 
-    def _append(self, following: WorkflowPrimitive[Any, Any]) -> None:
+    def _append(self, following: AnyPrimitive) -> None:
         """Add an operand; open wrappers before it wrap it, and nothing more."""
         if isinstance(following, Wrapper) and following.is_open:
             self._trailing += (following,)
-        elif _is_only_open(following):
-            self._trailing += following._trailing
         elif self._trailing:
+            following = following._as_operand()
             for wrapper in reversed(self._trailing):
-                following = _bind_in_chain(wrapper, following._as_operand())
+                following = wrapper._bind_in_chain(following)
             self._links += (following,)
             self._trailing = ()
-        elif isinstance(following, SequentialPrimitive) and following._name is None:
+        elif isinstance(following, SequentialPrimitive) and _is_flat(following):
             self._links += following.steps
         else:
             self._links += (following._as_operand(),)
@@ -882,23 +1060,27 @@ class SequentialPrimitive(WorkflowPrimitive[In, Out]):
     def _settle(self) -> None:
         """Work out what runs: wrappers that nothing follows wrap the link before."""
         steps = self._links
-        if steps and self._trailing:
+        if self._trailing:
             steps = (*steps[:-1], _wrap_end(steps[-1], self._trailing))
         self._steps = steps
         self._plan, self._heard_plan = plans(steps)
         self._needs_position = any(one._needs_position for one in steps)
         self._reads_deadline = any(one._reads_deadline for one in steps)
         self.idempotent = all(one.idempotent for one in steps)
-        if type(self) in {SequentialPrimitive, _OneLink}:
-            is_link = len(steps) == 1 and self._name is None
-            self.__class__ = _OneLink if is_link else SequentialPrimitive
+        self.__dict__.pop("_default_name", None)
+        if _is_flat(self):
+            self.__class__ = _OneLink if len(steps) == 1 else SequentialPrimitive
+        elif type(self) is _OneLink:
+            self.__class__ = SequentialPrimitive
+        if type(self) is _OneLink:
+            self._default_name = steps[0].name
 
     @property
-    def steps(self) -> tuple[WorkflowPrimitive[Any, Any], ...]:
+    def steps(self) -> tuple[AnyPrimitive, ...]:
         """The steps in the order in which they run, open wrappers bound."""
         return self._steps
 
-    def children(self) -> tuple[WorkflowPrimitive[Any, Any], ...]:
+    def children(self) -> tuple[AnyPrimitive, ...]:
         """Return the steps."""
         return self._steps
 
@@ -909,75 +1091,70 @@ class SequentialPrimitive(WorkflowPrimitive[In, Out]):
             value = await one.execute(
                 value, context if label is None else context.below(self, one, label)
             )
-        if not self._plan:
-            raise OpenWrapperError(_open_message(self._trailing[0]))
-        return value  # type: ignore[no-any-return] - the last step's output
+        return value  # type: ignore[no-any-return]
 
     async def stream(
         self, input_data: In, context: WorkflowContext, /
     ) -> AsyncIterator[Any]:
         """Run all steps but the last, then yield the chunks of the last."""
-        if not self._plan:
-            raise OpenWrapperError(_open_message(self._trailing[0]))
         value: Any = input_data
         *before, (last, label) = self._heard_plan if is_listening() else self._plan
         for one, its_label in before:
             view = context if its_label is None else context.below(self, one, its_label)
             value = await one.execute(value, view)
         view = context if label is None else context.below(self, last, label)
-        async with closing(last.stream(value, view)) as chunks:  # type: ignore[type-var] - an async generator
+        async with closing(last.stream(value, view)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
     def named(self, name: str) -> Self:
         """Return a copy with this name, whose open wrappers at the end are bound."""
-        self._as_operand()
         twin = super().named(name)
         twin._links, twin._trailing = self._steps, ()
         twin._settle()
         return twin
 
-    def _as_operand(self) -> WorkflowPrimitive[Any, Any]:
-        if not self._steps:
-            raise OpenWrapperError(_open_message(self._trailing[0]))
-        return self
-
     def __repr__(self) -> str:
-        steps = " >> ".join(repr(one) for one in (self._steps or self._trailing))
-        return f"<SequentialPrimitive {self.name!r} {steps}>"
+        inner = " >> ".join(repr(one) for one in self._steps)
+        return f"<{type(self).__name__} {self.name!r} {inner}>"
 
 
-def _is_only_open(value: WorkflowPrimitive[Any, Any]) -> Any:  # a TypeGuard in spirit
-    return isinstance(value, SequentialPrimitive) and not value._links
+def _members(
+    owner: AnyPrimitive, what: str, given: tuple[Any, ...]
+) -> tuple[Any, ...] | list[Any]:
+    """Return the operands that were given one by one, or as one list of them."""
+    found = given[0] if len(given) == 1 and isinstance(given[0], list) else given
+    if not found:
+        msg = f"{type(owner).__name__} needs at least one {what}"
+        raise TypeError(msg)
+    return found
 
 
-def _bind_in_chain(
-    wrapper: Wrapper[Any, Any], primitive: WorkflowPrimitive[Any, Any]
-) -> Wrapper[Any, Any]:
-    bound = wrapper.bind(primitive)
-    bound._bound_by_chain = True
-    return bound
+def _is_flat(chain: AnyPrimitive) -> bool:
+    """Tell whether a chain is nothing but its steps: no name, no class of the user's."""
+    return type(chain) in {SequentialPrimitive, _OneLink} and chain._name is None
 
 
 def _wrap_end(
-    link: WorkflowPrimitive[Any, Any], trailing: tuple[Wrapper[Any, Any], ...]
-) -> WorkflowPrimitive[Any, Any]:
+    link: AnyPrimitive, trailing: tuple[Wrapper[Any, Any], ...]
+) -> AnyPrimitive:
     """Wrap a link inside the wrappers that its chain bound to it."""
     if isinstance(link, Wrapper) and link._bound_by_chain and link.primitive is not None:
         outer = copy.copy(link)
         outer._wrap(_wrap_end(link.primitive, trailing))
         return outer
     for wrapper in trailing:
-        link = _bind_in_chain(wrapper, link)
+        link = wrapper._bind_in_chain(link)
     return link
 
 
-def _chain(
-    first: WorkflowPrimitive[Any, Any], second: WorkflowPrimitive[Any, Any]
-) -> SequentialPrimitive[Any, Any]:
+def _chain(first: AnyPrimitive, second: AnyPrimitive) -> AnyPrimitive:
     """Return `first >> second`."""
-    is_chain = isinstance(first, SequentialPrimitive) and first._name is None
-    chain = copy.copy(first) if is_chain else SequentialPrimitive(first)
+    if _is_open(first) and _is_open(second):
+        return _Stack(first, second)
+    if not (isinstance(first, SequentialPrimitive) and _is_flat(first)):
+        return SequentialPrimitive(first, second)
+    chain = copy.copy(first)
     chain._append(second)
     chain._settle()
     return chain
@@ -985,10 +1162,6 @@ def _chain(
 
 class _OneLink(SequentialPrimitive[In, Out]):
     """A chain of one link: it stands for that link, and adds nothing when it runs."""
-
-    @property
-    def name(self) -> str:
-        return self._steps[0].name
 
     @no_door
     def execute(
@@ -1002,13 +1175,13 @@ class _OneLink(SequentialPrimitive[In, Out]):
     ) -> AsyncIterator[Any]:
         return self._steps[0].stream(input_data, context)
 
-    def _as_operand(self) -> WorkflowPrimitive[Any, Any]:
+    def _as_operand(self) -> AnyPrimitive:
         return self._steps[0]
 
     def describe(self) -> Description:
         return self._steps[0].describe()
 
-    def children(self) -> tuple[WorkflowPrimitive[Any, Any], ...]:
+    def children(self) -> tuple[AnyPrimitive, ...]:
         return self._steps[0].children()
 
 
@@ -1020,7 +1193,7 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
     `ExceptionGroup`. Nothing is left running.
 
     Args:
-        branches: Primitives or functions, at least one.
+        branches: Primitives or functions, at least one (or one list of them).
         return_exceptions: Put an exception into the tuple instead of raising it.
         max_concurrency: At most so many branches at a time; None for all.
         min_success: Carry on as long as so many can still succeed; the exceptions of
@@ -1033,24 +1206,43 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
         ValueError: `max_concurrency` or `min_success` is out of range.
     """
 
+    @overload
+    def __init__(
+        self: ParallelPrimitive[In, B, C],
+        first: WorkflowPrimitive[In, B],
+        second: WorkflowPrimitive[In, C],
+        /,
+        *,
+        max_concurrency: int | None = None,
+        unwrap_single: bool = True,
+        isolate: bool = False,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: ParallelPrimitive[Any, *tuple[Any, ...]],
+        *branches: AnyPrimitive | Callable[..., Any] | list[Any],
+        return_exceptions: bool = False,
+        max_concurrency: int | None = None,
+        min_success: int | None = None,
+        unwrap_single: bool = True,
+        isolate: bool = False,
+    ) -> None: ...
     def __init__(
         self,
-        *branches: WorkflowPrimitive[Any, Any] | Callable[..., Any],
+        *branches: Any,
         return_exceptions: bool = False,
         max_concurrency: int | None = None,
         min_success: int | None = None,
         unwrap_single: bool = True,
         isolate: bool = False,
     ) -> None:
-        if not branches:
-            msg = "ParallelPrimitive needs at least one branch"
-            raise TypeError(msg)
-        self._branches = tuple(as_operand(branch) for branch in branches)
+        members = _members(self, "branch", branches)
+        self._branches = tuple(as_operand(branch) for branch in members)
         self._return_exceptions = check_flag("return_exceptions", return_exceptions)
-        self._max_concurrency = max_concurrency and check_count(
-            "max_concurrency", max_concurrency, minimum=1
-        )
-        self._min_success = _check_min_success(min_success, len(branches))
+        self._max_concurrency = max_concurrency
+        if max_concurrency is not None:
+            check_count("max_concurrency", max_concurrency, minimum=1)
+        self._min_success = _check_min_success(min_success, len(members))
         self._unwrap_single = check_flag("unwrap_single", unwrap_single)
         self._isolate = check_flag("isolate", isolate)
         self._settle()
@@ -1058,103 +1250,105 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
     def _settle(self) -> None:
         branches = self._branches
         self._plan, self._heard_plan = plans(branches)
+        self._labels = labels(branches)
         self._needs_position = any(one._needs_position for one in branches)
         self._reads_deadline = any(one._reads_deadline for one in branches)
         self.idempotent = all(one.idempotent for one in branches)
 
     @property
-    def branches(self) -> tuple[WorkflowPrimitive[Any, Any], ...]:
+    def branches(self) -> tuple[AnyPrimitive, ...]:
         """The branches in operand order."""
         return self._branches
 
-    def children(self) -> tuple[WorkflowPrimitive[Any, Any], ...]:
+    def children(self) -> tuple[AnyPrimitive, ...]:
         """Return the branches."""
         return self._branches
 
     def options(self) -> dict[str, Any]:
         """Return the options that differ from the usual ones."""
-        shown = {
-            "return_exceptions": (self._return_exceptions, False),
-            "max_concurrency": (self._max_concurrency, None),
-            "min_success": (self._min_success, None),
-            "unwrap_single": (self._unwrap_single, True),
-            "isolate": (self._isolate, False),
-        }
-        return {key: value for key, (value, usual) in shown.items() if value != usual}
+        return _changed(
+            {
+                "return_exceptions": (self._return_exceptions, False),
+                "max_concurrency": (self._max_concurrency, None),
+                "min_success": (self._min_success, None),
+                "unwrap_single": (self._unwrap_single, True),
+                "isolate": (self._isolate, False),
+            }
+        )
 
     async def execute(self, input_data: In, context: WorkflowContext, /) -> tuple[*Ts]:
         """Run the branches at the same time; return their outputs in operand order."""
-        run = self._tolerant_runner()
-        failure: BaseExceptionGroup[BaseException]
+        tolerance = self._tolerance()
+        run = _run_branch if tolerance is None else tolerance.run
+        plan = self._heard_plan if is_listening() else self._plan
+        tasks: list[asyncio.Task[Any]] = []
         try:
             async with asyncio.TaskGroup() as group:
-                start = group.create_task
-                tasks = [
-                    start(run(one, input_data, self._view(one, label, context)))
-                    for one, label in self._now()
-                ]
+                for (one, label), name in zip(plan, self._labels, strict=True):
+                    view = self._view(one, label, context)
+                    branch = run(one, input_data, view)
+                    tasks.append(group.create_task(branch, name=name))
+            return tuple([task.result() for task in tasks])  # type: ignore[return-value]
         except BaseExceptionGroup as error:
-            failure = error
-        else:
-            return tuple(task.result() for task in tasks)  # type: ignore[return-value] - one each
-        # Outside the handler, so that the error does not get the group as its context;
-        # and without the local, whose frame the error's traceback would hold.
+            # The error's traceback will hold this frame, and must not find itself in it.
+            tasks.clear()
+            failure = self._failure(error, tolerance)
+        # Raised outside the handler, so that it does not get the group as its context.
         try:
-            raise self._unwrapped(failure)
+            raise failure
         finally:
             del failure
 
-    def _now(self) -> Plan:
-        return self._heard_plan if is_listening() else self._plan
-
-    def _unwrapped(self, group: BaseExceptionGroup[BaseException]) -> BaseException:
+    def _failure(
+        self, group: BaseExceptionGroup[BaseException], tolerance: _Tolerance | None
+    ) -> BaseException:
+        if tolerance is not None and tolerance.tolerated:
+            errors = [*tolerance.tolerated, *group.exceptions]
+            tolerance.tolerated.clear()
+            return BaseExceptionGroup(f"too many branches of {self.name} failed", errors)
         is_sole = len(group.exceptions) == 1 and self._unwrap_single
         return group.exceptions[0] if is_sole else group
 
     def _view(
-        self,
-        branch: WorkflowPrimitive[Any, Any],
-        label: str | None,
-        context: WorkflowContext,
+        self, branch: AnyPrimitive, label: str | None, context: WorkflowContext
     ) -> WorkflowContext:
         if self._isolate:
             context = context.child(isolate=True)
         return context if label is None else context.below(self, branch, label)
 
-    def _tolerant_runner(self) -> Callable[..., Coroutine[Any, Any, Any]]:
-        """Return what runs one branch, for one execution of this parallel."""
-        if self._max_concurrency is self._min_success is None and (
-            not self._return_exceptions
-        ):
-            return _run_branch
-        return _BranchRunner(
-            self._max_concurrency or len(self._branches),
-            0 if self._return_exceptions else (self._min_success or len(self._branches)),
-            len(self._branches),
-        ).run
+    def _tolerance(self) -> _Tolerance | None:
+        """Return what one execution needs beside the tasks, if it needs anything."""
+        count = len(self._branches)
+        needed = count if self._min_success is None else self._min_success
+        tolerated = count if self._return_exceptions else count - needed
+        if not tolerated and self._max_concurrency is None:
+            return None
+        return _Tolerance(self._max_concurrency or count, tolerated)
 
     @overload
     def __or__(
-        self, beside: WorkflowPrimitive[A, B]
-    ) -> ParallelPrimitive[A, *Ts, B]: ...
+        self, beside: WorkflowPrimitive[In, B]
+    ) -> ParallelPrimitive[In, *Ts, B]: ...
     @overload
     def __or__(
-        self, beside: Callable[[A], Awaitable[B]]
-    ) -> ParallelPrimitive[A, *Ts, B]: ...
+        self, beside: Callable[[In], Awaitable[B]]
+    ) -> ParallelPrimitive[In, *Ts, B]: ...
     @overload
     def __or__(
-        self, beside: Callable[[A, WorkflowContext], Awaitable[B]]
-    ) -> ParallelPrimitive[A, *Ts, B]: ...
+        self, beside: Callable[[In, WorkflowContext], Awaitable[B]]
+    ) -> ParallelPrimitive[In, *Ts, B]: ...
     @overload
-    def __or__(self, beside: Callable[[A], B]) -> ParallelPrimitive[A, *Ts, B]: ...
+    def __or__(self, beside: Callable[[In], B]) -> ParallelPrimitive[In, *Ts, B]: ...
     @overload
     def __or__(
-        self, beside: Callable[[A, WorkflowContext], B]
-    ) -> ParallelPrimitive[A, *Ts, B]: ...
+        self, beside: Callable[[In, WorkflowContext], B]
+    ) -> ParallelPrimitive[In, *Ts, B]: ...
     def __or__(self, beside: Any) -> Any:
-        """Return this parallel with one more branch, its options and name kept."""
+        """Return this parallel with one more branch; a named one becomes a branch."""
         if not _is_operand(beside):
             return NotImplemented
+        if type(self) is not ParallelPrimitive or self._name is not None:
+            return ParallelPrimitive(self, beside)
         wider = copy.copy(self)
         wider._branches = (*self._branches, as_operand(beside))
         wider._settle()
@@ -1171,29 +1365,33 @@ def _check_min_success(value: int | None, branches: int) -> int | None:
 
 
 def _run_branch(
-    branch: WorkflowPrimitive[Any, Any], input_data: Any, context: WorkflowContext
+    branch: AnyPrimitive,
+    input_data: Any,  # noqa: ANN401 - any primitive's input
+    context: WorkflowContext,
 ) -> Coroutine[Any, Any, Any]:
     return branch.execute(input_data, context)
 
 
-class _BranchRunner:
-    """Runs the branches of one execution, tolerating some failures."""
+class _Tolerance:
+    """How many branches of one execution may run at a time, and how many may fail."""
 
-    def __init__(self, max_concurrency: int, min_success: int, branches: int) -> None:
+    def __init__(self, max_concurrency: int, tolerated: int) -> None:
         self._slots = asyncio.Semaphore(max_concurrency)
-        self._tolerated = branches - min_success
+        self._left = tolerated
+        self.tolerated: list[Exception] = []
 
     async def run(
         self,
-        branch: WorkflowPrimitive[Any, Any],
-        input_data: Any,
+        branch: AnyPrimitive,
+        input_data: Any,  # noqa: ANN401 - any primitive's input
         context: WorkflowContext,
-    ) -> Any:
+    ) -> Any:  # noqa: ANN401 - any primitive's output, or its exception
         async with self._slots:
             try:
                 return await branch.execute(input_data, context)
             except Exception as error:
-                if self._tolerated == 0:
+                if not self._left:
                     raise
-                self._tolerated -= 1
+                self._left -= 1
+                self.tolerated.append(error)
                 return error

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["StepSignature", "function_name", "read_signature"]
+__all__ = [
+    "StepSignature",
+    "bind_extras",
+    "check_method",
+    "function_name",
+    "read_signature",
+]
 
 _CONTEXT_NAMES = frozenset({"context", "ctx"})
 _CONTEXT_TYPE = "WorkflowContext"
@@ -20,8 +25,7 @@ _POSITIONAL = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class StepSignature:
+class StepSignature(NamedTuple):
     """What a step function takes beside its input.
 
     Attributes:
@@ -58,7 +62,13 @@ def read_signature(function: Callable[..., Any]) -> StepSignature:
         parameters = list(inspect.signature(function).parameters.values())
     except ValueError:
         # Some builtins have no signature; they are called with the input alone.
-        return StepSignature(False, (), frozenset(), is_async, is_stream)
+        return StepSignature(
+            takes_context=False,
+            extras=(),
+            required=frozenset(),
+            is_async=is_async,
+            is_stream=is_stream,
+        )
     rest = _after_input(function, parameters)
     takes_context = bool(rest) and _is_context(rest[0])
     extras = tuple(p for p in rest[takes_context:] if not _is_variadic(p))
@@ -86,6 +96,35 @@ def bind_extras(
         raise TypeError(msg) from None
 
 
+def check_method(cls: type, name: str, function: Callable[..., Any]) -> None:
+    """Check that a class's `execute` or `stream` can be called as one.
+
+    Args:
+        cls: The class that is being made.
+        name: What the method is called.
+        function: What the class has under that name.
+
+    Raises:
+        TypeError: It is no function, does not take `(self, input_data, context)`, or is
+            an async generator called `execute`.
+    """
+    wanted = f"async def {name}(self, input_data, context)"
+    try:
+        inspect.signature(function).bind(None, None, None)
+    except TypeError:
+        given = getattr(function, "__name__", type(function).__name__)
+        msg = f"{cls.__name__}.{name} is {given!r}, and must be {wanted}"
+        shown = inspect.signature(function) if callable(function) else None
+        if shown is not None:
+            msg = f"{cls.__name__}.{name}{shown} must be {wanted}"
+        raise TypeError(msg) from None
+    except ValueError:
+        return  # A builtin without a signature is taken at its word.
+    if name == "execute" and inspect.isasyncgenfunction(function):
+        msg = f"{cls.__name__}.execute yields; call it stream, or return the whole"
+        raise TypeError(msg)
+
+
 def function_name(function: Callable[..., Any]) -> str:
     """Return the name of a function, looking through `partial` and callable objects."""
     while isinstance(function, partial):
@@ -94,12 +133,12 @@ def function_name(function: Callable[..., Any]) -> str:
     return "lambda" if name == "<lambda>" else str(name)
 
 
-def _called(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what decides whether calling gives a coroutine: unwrapped, or `__call__`."""
+def _called(function: Callable[..., Any]) -> object:
+    """Return what tells whether calling gives a coroutine: unwrapped, or `__call__`."""
     while isinstance(function, partial):
         function = function.func
     if not (inspect.isroutine(function) or isinstance(function, type)):
-        return function.__call__  # type: ignore[no-any-return, operator] - a callable object
+        return getattr(function, "__call__")  # noqa: B004, B009 - of an instance
     return function
 
 
