@@ -21,6 +21,7 @@ __all__ = ["Driver", "pass_time", "wait_until_quiet"]
 _real_ns: Callable[[], int] = REAL["monotonic_ns"]
 _real_sleep: Callable[[float], None] = REAL["sleep"]
 _LOOK_SECONDS = 0.0003
+_LIMITED_WAIT_SECONDS = 0.005
 _WAITING_MODULES = frozenset({"concurrent", "multiprocessing", "queue", "threading"})
 
 
@@ -91,10 +92,13 @@ class Driver:
 
     def _is_quiet(self) -> bool:
         """Tell whether the owner and all workers wait for somebody else."""
-        before = self._owner_frame()
-        if self._clock.holder() is not None or not _is_waiting(before):
+        if self._clock.holder() is not None:
             return False
-        _real_sleep(_LOOK_SECONDS)
+        before = self._owner_frame()
+        patience = _patience(before)
+        if patience is None:
+            return False
+        _real_sleep(patience)
         return self._clock.holder() is None and _same(before, self._owner_frame())
 
     def _owner_frame(self) -> tuple[FrameType, int] | None:
@@ -111,13 +115,17 @@ def _same(
     return before[0] is after[0] and before[1] == after[1]
 
 
-def _is_waiting(found: tuple[FrameType, int] | None) -> bool:
-    """Tell whether a thread waits, with or without a time limit."""
+def _patience(found: tuple[FrameType, int] | None) -> float | None:
+    """Tell for how long to watch a thread before it counts as waiting.
+
+    None means that it does not wait. Of a wait with a time limit nobody can tell
+    whether it is over already, so it must be seen to last.
+    """
     if found is None:
-        return True
+        return _LOOK_SECONDS
     frame = found[0]
-    module = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-    if module in _WAITING_MODULES:
-        return True
     waits = still_waiting(frame)
-    return waits is not None and waits()
+    if waits is not None:
+        return _LOOK_SECONDS if waits() else None
+    module = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    return _LIMITED_WAIT_SECONDS if module in _WAITING_MODULES else None
