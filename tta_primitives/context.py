@@ -32,7 +32,7 @@ _MAX_BAGGAGE_BYTES = 8192
 class Position:
     """A place in a workflow tree: a primitive below the position that called it.
 
-    A position belongs to a place and not to an object: the same step used twice has two.
+    A position belongs to a place and not to an object: a step used twice has two.
 
     Attributes:
         parent: The enclosing position, or None at the root of a run.
@@ -74,7 +74,7 @@ def place(
 
 
 class KeyScope:
-    """Where idempotency keys are constant: one execution of a retry, all its attempts."""
+    """Where idempotency keys are constant: one execution of a retry, all attempts."""
 
     __slots__ = ("_keys", "_number", "_path", "_seed")
 
@@ -291,7 +291,7 @@ class WorkflowContext:
             deadline: In seconds of the loop's clock; never later than this view's.
             isolate: Give the view a deep copy of `state` instead of the shared one.
         """
-        view = _View()
+        view: WorkflowContext = _View()
         view._root = self._isolated() if isolate else (self._root or self)
         view._key = self._key
         view._position = self._position
@@ -324,7 +324,7 @@ class WorkflowContext:
 
     def at(self, position: Position) -> WorkflowContext:
         """Return the view of the primitive at this position."""
-        view = _View()
+        view: WorkflowContext = _View()
         view._root = self._root or self
         view._key = self._key
         view._position = position
@@ -442,7 +442,7 @@ class _View(WorkflowContext):
     __slots__ = ()
 
     # A view is filled in by whoever makes it; the slot of `object` is called fastest.
-    __init__ = object.__init__  # type: ignore[assignment]
+    __init__ = object.__init__  # pyright: ignore[reportAssignmentType]
 
 
 def earlier(first: float | None, second: float | None) -> float | None:

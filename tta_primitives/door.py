@@ -151,7 +151,11 @@ class Observer:
 class Interceptor:
     """Something that acts around calls: it may change, delay, replace or fail them."""
 
-    async def execute(self, call: Call, proceed: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401 - any primitive's output
+    async def execute(
+        self,
+        call: Call,  # noqa: ARG002 - for those who override this
+        proceed: Callable[[], Awaitable[Any]],
+    ) -> Any:  # noqa: ANN401 - any primitive's output
         """Return the call's result, usually `await proceed()`.
 
         Args:
@@ -162,7 +166,9 @@ class Interceptor:
         return await proceed()
 
     def stream(
-        self, call: Call, proceed: Callable[[], AsyncIterator[Any]]
+        self,
+        call: Call,  # noqa: ARG002 - as above
+        proceed: Callable[[], AsyncIterator[Any]],
     ) -> AsyncIterator[Any]:
         """Return the call's chunks, usually `proceed()`."""
         return proceed()
@@ -200,7 +206,9 @@ def _overridden(observers: tuple[Observer, ...], name: str) -> list[Hook]:
     found = []
     for observer in observers:
         hook = getattr(observer, name, None)
-        if getattr(hook, "__func__", hook) not in {None, getattr(Observer, name)}:
+        if hook is not None and (
+            getattr(hook, "__func__", hook) is not getattr(Observer, name)
+        ):
             found.append(hook)
     return found
 
@@ -218,7 +226,7 @@ def _joined(hooks: list[Hook]) -> Hook | None:
 
 
 class _Scope:
-    """Listeners of one scope, joined with those of the process when it was last asked."""
+    """Listeners of one scope, joined with those of the process when last asked."""
 
     __slots__ = ("_joined", "_own", "_process")
 
@@ -247,7 +255,7 @@ def _update() -> None:
 
 
 def is_listening() -> bool:
-    """Tell whether anybody may listen; details worth computing are worth asking first."""
+    """Tell whether anybody may listen; ask before computing details for an event."""
     return _anyone
 
 
@@ -264,9 +272,7 @@ def remove_observer(observer: Observer) -> None:
 
 def add_interceptor(interceptor: Interceptor) -> None:
     """Let this interceptor act around every call in the process."""
-    _set_process(
-        _Listeners(_process.observers, (*_process.interceptors, interceptor))
-    )
+    _set_process(_Listeners(_process.observers, (*_process.interceptors, interceptor)))
 
 
 def remove_interceptor(interceptor: Interceptor) -> None:
@@ -403,7 +409,7 @@ def _status_of(error: BaseException) -> Status:
     return "failed"
 
 
-async def _observed(
+async def _observed(  # noqa: C901, PLR0912 - see the comment below
     function: Callable[..., Awaitable[Any]],
     primitive: WorkflowPrimitive[Any, Any],
     input_data: Any,  # noqa: ANN401 - any primitive's input
@@ -563,7 +569,7 @@ def door(function: Callable[..., Any], *, is_leaf: bool = False) -> Callable[...
         nonlocal is_overridden
         is_overridden = True
 
-    execute.__tta_override__ = override  # type: ignore[attr-defined] - for subclasses
+    vars(execute)["__tta_override__"] = override
     return _as_coroutine_function(update_wrapper(execute, function))
 
 
@@ -582,13 +588,13 @@ def stream_door(function: Callable[..., Any]) -> Callable[..., Any]:
             return _observed_stream(function, self, input_data, context)
         return function(self, input_data, context)
 
-    stream.__tta_door__ = True  # type: ignore[attr-defined] - a mark on a function
+    vars(stream)["__tta_door__"] = True
     return update_wrapper(stream, function)
 
 
 def no_door(function: Callable[..., Any]) -> Callable[..., Any]:
     """Leave a method without a door: it only stands for another primitive's."""
-    function.__tta_door__ = True  # type: ignore[attr-defined] - a mark on a function
+    vars(function)["__tta_door__"] = True
     return function
 
 
@@ -603,8 +609,11 @@ def _as_coroutine_function(function: Callable[..., Any]) -> Callable[..., Any]:
     Without the mark Starlette would run it in a thread and drop its coroutine, and
     `unittest.mock` would make the wrong kind of mock of it.
     """
-    function.__tta_door__ = True  # type: ignore[attr-defined] - a mark on a function
-    if hasattr(inspect, "markcoroutinefunction"):
-        return inspect.markcoroutinefunction(function)
-    function._is_coroutine = asyncio.coroutines._is_coroutine  # type: ignore[attr-defined] - what 3.11 looks for
+    vars(function)["__tta_door__"] = True
+    mark = getattr(inspect, "markcoroutinefunction", None)
+    if mark is not None:
+        mark(function)
+    else:  # What asyncio of Python 3.11 looks for.
+        marker = getattr(asyncio.coroutines, "_is_coroutine", None)
+        vars(function)["_is_coroutine"] = marker
     return function

@@ -127,7 +127,11 @@ class UnboundStepError(PrimitiveError, TypeError):
 class FallbackExhaustedError(PrimitiveError, ExceptionGroup[Exception]):
     """The primary and every fallback failed; `exceptions` has them in order."""
 
-    def derive(self, excs: Sequence[Exception], /) -> FallbackExhaustedError:
+    def derive(  # type: ignore[override]
+        self,
+        excs: Sequence[Exception],  # pyright: ignore[reportIncompatibleMethodOverride]
+        /,
+    ) -> FallbackExhaustedError:
         """Return a group of the same kind, as `split` and `subgroup` ask for."""
         return FallbackExhaustedError(self.message, excs)
 
@@ -135,6 +139,10 @@ class FallbackExhaustedError(PrimitiveError, ExceptionGroup[Exception]):
 class SagaCompensationError(PrimitiveError, ExceptionGroup[Exception]):
     """One or more compensations failed; `__cause__` is the failure that began it."""
 
-    def derive(self, excs: Sequence[Exception], /) -> SagaCompensationError:
+    def derive(  # type: ignore[override]
+        self,
+        excs: Sequence[Exception],  # pyright: ignore[reportIncompatibleMethodOverride]
+        /,
+    ) -> SagaCompensationError:
         """Return a group of the same kind, as `split` and `subgroup` ask for."""
         return SagaCompensationError(self.message, excs)

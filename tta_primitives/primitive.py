@@ -12,8 +12,8 @@ import copy
 import re
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from functools import partial, update_wrapper
+from itertools import pairwise
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -49,6 +49,13 @@ from tta_primitives.signature import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Coroutine,
+        Iterator,
+    )
     from datetime import timedelta
     from typing import Self
 
@@ -102,7 +109,7 @@ class WorkflowPrimitive(Generic[In, Out]):
     _needs_position: bool = True
     # Whether it, or something in it, may look at the context's deadline.
     _reads_deadline: bool = True
-    # Whether it is a leaf that never sees its context: it needs no view even when heard.
+    # Whether it is a leaf that never sees its context: it needs no view when heard.
     _is_plain_leaf: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - the mixins' own
@@ -119,7 +126,10 @@ class WorkflowPrimitive(Generic[In, Out]):
         _put_door(cls, "stream", stream_door)
 
     def execute(
-        self, input_data: In, context: WorkflowContext, /
+        self,
+        input_data: In,  # noqa: ARG002 - for those who override this
+        context: WorkflowContext,  # noqa: ARG002 - as above
+        /,
     ) -> Coroutine[Any, Any, Out]:
         """Execute the primitive.
 
@@ -357,6 +367,11 @@ def _changed(options: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
     return {key: value for key, (value, usual) in options.items() if value != usual}
 
 
+def _become(one: AnyPrimitive, kind: type[AnyPrimitive]) -> None:
+    """Change the class of a primitive that is being made, or of a copy of one."""
+    object.__setattr__(one, "__class__", kind)
+
+
 def _is_operand(value: object) -> bool:
     return isinstance(value, WorkflowPrimitive) or callable(value)
 
@@ -491,7 +506,7 @@ class StepPrimitive(WorkflowPrimitive[In, Out]):
         """Become the class that calls this kind of function without asking again."""
         function = self._function
         self._call = partial(function, **self._extras) if self._extras else function
-        self.__class__ = _step_class(self)
+        _become(self, _step_class(self))
 
     def __call__(self, *args: Any, **extras: Any) -> StepPrimitive[In, Out]:  # noqa: ANN401 - the function's own
         """Return a step with these extras bound.
@@ -662,7 +677,8 @@ class _StreamStep(StepPrimitive[In, Out]):
         async with closing(self._chunks(input_data, context)) as stream:
             chunks: Any = [chunk async for chunk in stream]
         is_text = bool(chunks) and all(isinstance(chunk, str) for chunk in chunks)
-        return "".join(chunks) if is_text else chunks  # type: ignore[no-any-return]
+        joined: Any = "".join(chunks) if is_text else chunks
+        return joined  # type: ignore[no-any-return]
 
     async def stream(
         self, input_data: In, context: WorkflowContext, /
@@ -734,7 +750,7 @@ class UnboundStep(StepPrimitive[In, Out], Generic[In, P, Out]):
 
     if TYPE_CHECKING:
 
-        def __call__(
+        def __call__(  # noqa: D102 - as its base
             self, *args: P.args, **extras: P.kwargs
         ) -> StepPrimitive[In, Out]: ...
 
@@ -746,11 +762,11 @@ class _StepDecorator:
         self._options = options
 
     @overload
-    def __call__(
+    def __call__(  # type: ignore[overload-overlap]
         self, function: Callable[[A], Awaitable[B]]
     ) -> StepPrimitive[A, B]: ...
     @overload
-    def __call__(
+    def __call__(  # type: ignore[overload-overlap]
         self, function: Callable[[A, WorkflowContext], Awaitable[B]]
     ) -> StepPrimitive[A, B]: ...
     @overload
@@ -781,9 +797,9 @@ class _StepDecorator:
 
 
 @overload
-def step(function: Callable[[A], Awaitable[B]], /) -> StepPrimitive[A, B]: ...
+def step(function: Callable[[A], Awaitable[B]], /) -> StepPrimitive[A, B]: ...  # type: ignore[overload-overlap]
 @overload
-def step(
+def step(  # type: ignore[overload-overlap]
     function: Callable[[A, WorkflowContext], Awaitable[B]], /
 ) -> StepPrimitive[A, B]: ...
 @overload
@@ -895,8 +911,8 @@ class Wrapper(WorkflowPrimitive[In, Out]):
 
     if TYPE_CHECKING:
 
-        @overload  # type: ignore[override]
-        def __rshift__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        @overload
+        def __rshift__(  # type: ignore[overload-overlap]
             self: Wrapper[Open, Open], following: Wrapper[Open, Open]
         ) -> Wrapper[Open, Open]: ...
         @overload
@@ -944,14 +960,16 @@ class Wrapper(WorkflowPrimitive[In, Out]):
         def __rshift__(
             self, following: Callable[[Out, WorkflowContext], A]
         ) -> SequentialPrimitive[In, A]: ...
-        def __rshift__(self, following: Any) -> Any: ...
+        def __rshift__(  # pyright: ignore[reportIncompatibleMethodOverride]
+            self, following: Any
+        ) -> Any: ...
 
 
 def _open_message(wrapper: Wrapper[Any, Any]) -> str:
     kind = type(wrapper).__name__
     return (
-        f"{wrapper!r} wraps nothing yet: give it a primitive, {kind}(primitive, ...), or "
-        f"let one follow it, {kind}(...) >> primitive"
+        f"{wrapper!r} wraps nothing yet: give it a primitive, {kind}(primitive, ...), "
+        f"or let one follow it, {kind}(...) >> primitive"
     )
 
 
@@ -995,12 +1013,10 @@ class _Stack(Wrapper[In, Out]):
         raise OpenWrapperError(_open_message(self._wrappers[-1]))
 
     def describe(self) -> Description:
-        outer, *inner = [wrapper.describe() for wrapper in self._wrappers]
-        above = outer
-        for below in inner:
+        described: list[Description] = [one.describe() for one in self._wrappers]
+        for above, below in pairwise(described):
             above["children"] = [below]
-            above = below
-        return outer
+        return described[0]
 
     def __repr__(self) -> str:
         return f"<open {' >> '.join(map(repr, self._wrappers))}>"
@@ -1018,6 +1034,10 @@ class SequentialPrimitive(WorkflowPrimitive[In, Out]):
         OpenWrapperError: All of them are open wrappers.
     """
 
+    _links: tuple[AnyPrimitive, ...] = ()
+    # Open wrappers that nothing follows yet.
+    _trailing: tuple[Wrapper[Any, Any], ...] = ()
+
     @overload
     def __init__(self, step: WorkflowPrimitive[In, Out], /) -> None: ...
     @overload
@@ -1033,9 +1053,6 @@ class SequentialPrimitive(WorkflowPrimitive[In, Out]):
         *steps: AnyPrimitive | Callable[..., Any] | list[Any],
     ) -> None: ...
     def __init__(self, *steps: Any) -> None:
-        self._links: tuple[AnyPrimitive, ...] = ()
-        # Open wrappers that nothing follows yet.
-        self._trailing: tuple[Wrapper[Any, Any], ...] = ()
         for one in _members(self, "step", steps):
             self._append(as_primitive(one))
         if not self._links:
@@ -1069,9 +1086,9 @@ class SequentialPrimitive(WorkflowPrimitive[In, Out]):
         self.idempotent = all(one.idempotent for one in steps)
         self.__dict__.pop("_default_name", None)
         if _is_flat(self):
-            self.__class__ = _OneLink if len(steps) == 1 else SequentialPrimitive
+            _become(self, _OneLink if len(steps) == 1 else SequentialPrimitive)
         elif type(self) is _OneLink:
-            self.__class__ = SequentialPrimitive
+            _become(self, SequentialPrimitive)
         if type(self) is _OneLink:
             self._default_name = steps[0].name
 
@@ -1131,7 +1148,7 @@ def _members(
 
 
 def _is_flat(chain: AnyPrimitive) -> bool:
-    """Tell whether a chain is nothing but its steps: no name, no class of the user's."""
+    """Tell whether a chain is nothing but its steps: no name, no user's class."""
     return type(chain) in {SequentialPrimitive, _OneLink} and chain._name is None
 
 
@@ -1139,7 +1156,11 @@ def _wrap_end(
     link: AnyPrimitive, trailing: tuple[Wrapper[Any, Any], ...]
 ) -> AnyPrimitive:
     """Wrap a link inside the wrappers that its chain bound to it."""
-    if isinstance(link, Wrapper) and link._bound_by_chain and link.primitive is not None:
+    if (
+        isinstance(link, Wrapper)
+        and link._bound_by_chain
+        and link.primitive is not None
+    ):
         outer = copy.copy(link)
         outer._wrap(_wrap_end(link.primitive, trailing))
         return outer
@@ -1170,9 +1191,7 @@ class _OneLink(SequentialPrimitive[In, Out]):
         return self._steps[0].execute(input_data, context)
 
     @no_door
-    def stream(
-        self, input_data: In, context: WorkflowContext, /
-    ) -> AsyncIterator[Any]:
+    def stream(self, input_data: In, context: WorkflowContext, /) -> AsyncIterator[Any]:
         return self._steps[0].stream(input_data, context)
 
     def _as_operand(self) -> AnyPrimitive:
@@ -1208,9 +1227,9 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
 
     @overload
     def __init__(
-        self: ParallelPrimitive[In, B, C],
-        first: WorkflowPrimitive[In, B],
-        second: WorkflowPrimitive[In, C],
+        self: ParallelPrimitive[A, B, C],
+        first: WorkflowPrimitive[A, B],
+        second: WorkflowPrimitive[A, C],
         /,
         *,
         max_concurrency: int | None = None,
@@ -1288,9 +1307,10 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
                     view = self._view(one, label, context)
                     branch = run(one, input_data, view)
                     tasks.append(group.create_task(branch, name=name))
-            return tuple([task.result() for task in tasks])  # type: ignore[return-value]
+            outputs: Any = tuple([task.result() for task in tasks])
+            return outputs  # type: ignore[no-any-return]
         except BaseExceptionGroup as error:
-            # The error's traceback will hold this frame, and must not find itself in it.
+            # The error's traceback will hold this frame, which must not hold the error.
             tasks.clear()
             failure = self._failure(error, tolerance)
         # Raised outside the handler, so that it does not get the group as its context.
@@ -1305,7 +1325,9 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
         if tolerance is not None and tolerance.tolerated:
             errors = [*tolerance.tolerated, *group.exceptions]
             tolerance.tolerated.clear()
-            return BaseExceptionGroup(f"too many branches of {self.name} failed", errors)
+            return BaseExceptionGroup(
+                f"too many branches of {self.name} failed", errors
+            )
         is_sole = len(group.exceptions) == 1 and self._unwrap_single
         return group.exceptions[0] if is_sole else group
 
@@ -1325,7 +1347,7 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
             return None
         return _Tolerance(self._max_concurrency or count, tolerated)
 
-    @overload
+    @overload  # type: ignore[override]
     def __or__(
         self, beside: WorkflowPrimitive[In, B]
     ) -> ParallelPrimitive[In, *Ts, B]: ...
@@ -1343,12 +1365,12 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
     def __or__(
         self, beside: Callable[[In, WorkflowContext], B]
     ) -> ParallelPrimitive[In, *Ts, B]: ...
-    def __or__(self, beside: Any) -> Any:
-        """Return this parallel with one more branch; a named one becomes a branch."""
+    def __or__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, beside: Any
+    ) -> Any:
+        """Return this parallel with one more branch, its options and name kept."""
         if not _is_operand(beside):
             return NotImplemented
-        if type(self) is not ParallelPrimitive or self._name is not None:
-            return ParallelPrimitive(self, beside)
         wider = copy.copy(self)
         wider._branches = (*self._branches, as_operand(beside))
         wider._settle()
@@ -1359,7 +1381,9 @@ def _check_min_success(value: int | None, branches: int) -> int | None:
     if value is None:
         return None
     if check_count("min_success", value, minimum=1) > branches:
-        msg = f"min_success={value!r} must be at most the number of branches, {branches}"
+        msg = (
+            f"min_success={value!r} must be at most the number of branches, {branches}"
+        )
         raise ValueError(msg)
     return value
 
