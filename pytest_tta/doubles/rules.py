@@ -165,11 +165,9 @@ class Rule:
         wanted = 1 if self._limit is None else self._limit
         if self._is_optional or self.used >= wanted:
             return None
-        how_often = (
-            "was never used"
-            if not self.used
-            else (f"was used {_times(self.used)} instead of {_times(wanted)}")
-        )
+        how_often = "was never used"
+        if self.used:
+            how_often = f"answered {self.used} of {wanted} calls"
         return f"{self} {how_often}: {self._why_unused(seen)}"
 
     def _why_unused(self, seen: list[str]) -> str:

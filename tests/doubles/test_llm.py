@@ -411,7 +411,11 @@ def test_a_rule_whose_condition_never_held_says_why(llm):
 @pytest.mark.parametrize(
     ("often", "calls", "expected"),
     [
-        (lambda rule: rule.times(3), 2, ["was used 2 calls instead of 3 calls"]),
+        (
+            lambda rule: rule.times(3),
+            2,
+            ["answered 2 of 3 calls: no call was left for it"],
+        ),
         (lambda rule: rule.times(3).optional(), 2, []),
         (lambda rule: rule.always(), 0, ["was never used"]),
         (lambda rule: rule.always().optional(), 0, []),
