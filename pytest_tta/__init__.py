@@ -11,16 +11,68 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_tta.clock.clock import VirtualClock as VirtualClock
+    from pytest_tta.clock.errors import ClockDeadlock as ClockDeadlock
+    from pytest_tta.clock.errors import ClockError as ClockError
+    from pytest_tta.clock.errors import ClockHeld as ClockHeld
+    from pytest_tta.clock.errors import ClockPaused as ClockPaused
+    from pytest_tta.clock.errors import ClockRunaway as ClockRunaway
+    from pytest_tta.clock.errors import ClockSpin as ClockSpin
+    from pytest_tta.doubles.llm import LLMDouble as LLMDouble
+    from pytest_tta.doubles.mock import MockPrimitive as MockPrimitive
+    from pytest_tta.doubles.unexpected import UnexpectedCall as UnexpectedCall
+    from pytest_tta.faults.plan import FaultPlan as FaultPlan
+    from pytest_tta.faults.plan import FaultRule as FaultRule
     from pytest_tta.harness import Harness as Harness
     from pytest_tta.harness import HarnessError as HarnessError
+    from pytest_tta.trace.pattern import S as S
+    from pytest_tta.trace.pattern import any_order as any_order
+    from pytest_tta.trace.pattern import no as no
+    from pytest_tta.trace.spans import Span as Span
+    from pytest_tta.trace.spans import Trace as Trace
 
 _HOMES = {
+    "ClockDeadlock": "pytest_tta.clock.errors",
+    "ClockError": "pytest_tta.clock.errors",
+    "ClockHeld": "pytest_tta.clock.errors",
+    "ClockPaused": "pytest_tta.clock.errors",
+    "ClockRunaway": "pytest_tta.clock.errors",
+    "ClockSpin": "pytest_tta.clock.errors",
+    "FaultPlan": "pytest_tta.faults.plan",
+    "FaultRule": "pytest_tta.faults.plan",
     "Harness": "pytest_tta.harness",
     "HarnessError": "pytest_tta.harness",
+    "LLMDouble": "pytest_tta.doubles.llm",
+    "MockPrimitive": "pytest_tta.doubles.mock",
+    "S": "pytest_tta.trace.pattern",
+    "Span": "pytest_tta.trace.spans",
+    "Trace": "pytest_tta.trace.spans",
+    "UnexpectedCall": "pytest_tta.doubles.unexpected",
     "VirtualClock": "pytest_tta.clock.clock",
+    "any_order": "pytest_tta.trace.pattern",
+    "no": "pytest_tta.trace.pattern",
 }
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605 - a list, made from the table above
+__all__ = [
+    "ClockDeadlock",
+    "ClockError",
+    "ClockHeld",
+    "ClockPaused",
+    "ClockRunaway",
+    "ClockSpin",
+    "FaultPlan",
+    "FaultRule",
+    "Harness",
+    "HarnessError",
+    "LLMDouble",
+    "MockPrimitive",
+    "S",
+    "Span",
+    "Trace",
+    "UnexpectedCall",
+    "VirtualClock",
+    "any_order",
+    "no",
+]
 
 
 def __getattr__(name: str) -> object:

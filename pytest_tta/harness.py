@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pytest_tta.clock import active
 from pytest_tta.clock.clock import VirtualClock
 from pytest_tta.clock.describe import task_line
-from pytest_tta.clock.errors import ClockDeadlock
 from pytest_tta.doubles.llm import LLMDouble
+from pytest_tta.doubles.watch import DoublesWatch
 from pytest_tta.faults.injector import FaultInjector
 from pytest_tta.faults.plan import FaultPlan
 from pytest_tta.trace.recorder import TraceRecorder
-from pytest_tta.whereabouts import Whereabouts, naming_primitives
+from pytest_tta.whereabouts import Whereabouts, telling
 from tta_primitives import WorkflowContext, chance
 from tta_primitives.door import (
     Interceptor,
@@ -90,6 +90,7 @@ class Harness:
         self.llm = LLMDouble(seed=seed)
         self.problems: list[str] = []
         self._recorder = TraceRecorder()
+        self._watch = DoublesWatch()
         self._stack = ExitStack()
 
     @property
@@ -138,12 +139,12 @@ class Harness:
         """
         token = _current.set(self)
         interceptors: tuple[Interceptor, ...] = (self.llm, self.faults)
-        observers: tuple[Observer, ...] = (Whereabouts(), self._recorder)
+        observers: tuple[Observer, ...] = (Whereabouts(), self._recorder, self._watch)
         listen = _listening_everywhere if whole_process else listening
         try:
             with (
                 chance.seeded(self.seed),
-                naming_primitives(),
+                telling(lambda: self.faults.hanging),
                 listen(observers=observers, interceptors=interceptors),
             ):
                 yield
@@ -177,16 +178,7 @@ class Harness:
                 "an async test write `await workflow.execute(input, WorkflowContext())`"
             )
             raise RuntimeError(msg)
-        try:
-            return self.clock.run(self._execute(workflow, input_data, context))
-        except ClockDeadlock as error:
-            self.explain(error)
-            raise
-
-    def explain(self, error: BaseException) -> None:
-        """Add to a clock's error which scripted hang it is about."""
-        for hanging in self.faults.hanging:
-            error.add_note(hanging)
+        return self.clock.run(self._execute(workflow, input_data, context))
 
     async def _execute(
         self, workflow: Any, input_data: Any, context: WorkflowContext | None
@@ -210,13 +202,14 @@ class Harness:
             for span in self.trace.spans
             if span.status == "unfinished"
         ]
-        known = self._recorder.known_paths()
-        return [
+        found = [
             *self.problems,
             *self.llm.verify(),
-            *self.faults.verify(known),
+            *self._watch.verify(),
+            *self.faults.verify(self._recorder.known_paths()),
             *unfinished,
         ]
+        return list(dict.fromkeys(found))
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_tta.names import FIXTURES
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,9 +20,8 @@ if TYPE_CHECKING:
     from pytest_tta.doubles.llm import LLMDouble
     from pytest_tta.faults.injector import FaultInjector
     from pytest_tta.harness import Harness
-    from pytest_tta.trace.recorder import Trace
+    from pytest_tta.trace.spans import Trace
 
-FIXTURES = frozenset({"tta", "tta_clock", "tta_faults", "tta_llm", "tta_trace"})
 SESSION = "tta-session"
 
 _MARKERS = (

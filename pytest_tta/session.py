@@ -16,10 +16,10 @@ from pytest_tta.clock.errors import ClockError
 from pytest_tta.clock.loop import VirtualLoop
 from pytest_tta.harness import Harness
 from pytest_tta.loops import LoopSource, foreign_loop_message
-from pytest_tta.plugin import FIXTURES
+from pytest_tta.names import FIXTURES
 from pytest_tta.report.sections import facts, header, sections
 from pytest_tta.settings import Settings, clock_settings, seed_of
-from pytest_tta.trace import S, Trace, explain
+from pytest_tta.trace import Trace, explain
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -78,7 +78,7 @@ class Session:
         """Tell what is on, and with which seed it can be repeated."""
         return header(self._settings) if self._settings.on else None
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Enter the test's harness before any of its fixtures is made."""
         if self._settings.on or asks(item):
@@ -90,7 +90,7 @@ class Session:
                 return (yield)
         return (yield)
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Run the test; fail it for what was scripted and did not happen."""
         entered = item.stash.get(HARNESS, None)
@@ -102,7 +102,6 @@ class Session:
         try:
             result = yield
         except ClockError as error:
-            entered.harness.explain(error)
             pytest.fail(_text_of(error), pytrace=False)
         entered.harness.note_left_running(self._shared_tasks() - before)
         problems = entered.harness.verify()
@@ -110,7 +109,7 @@ class Session:
             pytest.fail("\n".join(problems), pytrace=False)
         return result
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Leave the harness after all fixtures are gone."""
         try:

@@ -98,18 +98,18 @@ def clock_settings(item: pytest.Item, usual: str) -> ClockSettings:
     """
     settings = ClockSettings(mode=usual)
     for mark in reversed(list(item.iter_markers("tta_clock"))):
-        settings = replace(settings, mode="virtual", **_clock_arguments(item, mark))
+        settings = replace(settings, **_clock_arguments(item, mark))
     return settings
 
 
 def _clock_arguments(item: pytest.Item, mark: pytest.Mark) -> dict[str, Any]:
     if len(mark.args) > 1 or (mark.args and "mode" in mark.kwargs):
         _refuse(item, "tta_clock", f"takes one mode, got {mark.args!r}")
-    given = dict(mark.kwargs)
+    given = {"mode": "virtual", **mark.kwargs}
     if mark.args:
         given["mode"] = mark.args[0]
     _check_names(item, mark, [field.name for field in fields(ClockSettings)])
-    if given.get("mode", "virtual") not in CLOCKS:
+    if given["mode"] not in CLOCKS:
         _refuse(item, "tta_clock", f"mode={given['mode']!r} is not 'virtual' or 'real'")
     return given
 

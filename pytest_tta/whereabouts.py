@@ -1,4 +1,4 @@
-"""Which primitive runs in the current context, for the clock's log and errors."""
+"""What the clock's log and errors tell of primitives: which runs, and which hangs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pytest_tta.clock import describe
 from tta_primitives.door import Observer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tta_primitives.door import Call
 
-__all__ = ["Whereabouts", "naming_primitives"]
+__all__ = ["Whereabouts", "telling"]
 
 _call: ContextVar[Call | None] = ContextVar("tta_call", default=None)
 
@@ -37,11 +37,15 @@ def _path() -> str | None:
 
 
 @contextmanager
-def naming_primitives() -> Iterator[None]:
-    """Let the clock name the primitive that waits."""
-    before = describe.path_of_current
-    describe.path_of_current = _path
+def telling(remarks: Callable[[], list[str]]) -> Iterator[None]:
+    """Let the clock name the primitive that waits, and say what else is known.
+
+    Args:
+        remarks: Sentences for an error that says who waits.
+    """
+    before = describe.path_of_current, describe.remarks
+    describe.path_of_current, describe.remarks = _path, remarks
     try:
         yield
     finally:
-        describe.path_of_current = before
+        describe.path_of_current, describe.remarks = before

@@ -19,6 +19,7 @@ __all__ = [
     "busiest",
     "next_timers",
     "path_of_current",
+    "remarks",
     "seconds",
     "task_line",
     "waiting_tasks",
@@ -37,6 +38,14 @@ path_of_current: Callable[[], str | None] = _no_path
 
 Whoever knows about primitives sets it; the clock itself knows nothing of them.
 """
+
+
+def _no_remarks() -> list[str]:
+    return []
+
+
+remarks: Callable[[], list[str]] = _no_remarks
+"""Tell what a test knows of why somebody waits, such as a hang that it scripted."""
 
 
 def seconds(ns: int) -> str:

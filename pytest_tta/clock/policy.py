@@ -165,7 +165,7 @@ class Policy:
 
     def _holder(self) -> Holder | None:
         """Name what is at work outside the loop, if anything is."""
-        found = self.clock.holder() or self._outside.working()
+        found = self.clock.holder() or self._outside.working(self._loop)
         if found is None and self.clock.io == "hold" and self._selector.outside:
             found = self._outside.asked()
         return found
@@ -338,7 +338,8 @@ class Policy:
         tasks = describe.waiting_tasks(self._loop.living_tasks())
         now, rows = self._timeline.now_ns, self._timeline.rows
         timers = describe.next_timers(self._loop.timers, now, rows)
-        return kind(f"{text}{tasks}{timers}")
+        remarks = "".join(f"\n{remark}" for remark in describe.remarks())
+        return kind(f"{text}{remarks}{tasks}{timers}")
 
     def _at(self) -> str:
         return f"at {describe.seconds(self._timeline.elapsed_ns)} of virtual time"

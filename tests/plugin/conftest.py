@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.plugin_arguments import PLUGIN_ARGUMENTS
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Run = Callable[..., pytest.RunResult]
 
-_QUIET = ("-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:looptime")
+# Nothing is loaded by itself: the plugins of the machine would cost seconds a session.
+_PLUGINS = ("-p", "pytest_asyncio.plugin", "-p", "pytest_tta.plugin")
+_QUIET = ("-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function")
+
+
+@pytest.fixture(autouse=True)
+def _no_autoload(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
 
 @pytest.fixture
@@ -21,7 +26,7 @@ def run(pytester: pytest.Pytester) -> Run:
     """Run pytest in this process on the files that the test made."""
 
     def run_pytest(*args: str) -> pytest.RunResult:
-        return pytester.runpytest_inprocess(*PLUGIN_ARGUMENTS, *_QUIET, *args)
+        return pytester.runpytest_inprocess(*_PLUGINS, *_QUIET, *args)
 
     return run_pytest
 
@@ -31,6 +36,6 @@ def run_apart(pytester: pytest.Pytester) -> Run:
     """Run pytest in a process of its own."""
 
     def run_pytest(*args: str) -> pytest.RunResult:
-        return pytester.runpytest_subprocess(*PLUGIN_ARGUMENTS, *_QUIET, *args)
+        return pytester.runpytest_subprocess(*_PLUGINS, *_QUIET, *args)
 
     return run_pytest

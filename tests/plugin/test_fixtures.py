@@ -165,7 +165,7 @@ def test_h41_workers_do_not_see_each_other(
             assert tta.elapsed == seconds
             assert not tta.trace.roots
     """)
-    run_apart("-n2", "--tta").assert_outcomes(passed=8)
+    run_apart("-p", "xdist.plugin", "-n2", "--tta").assert_outcomes(passed=8)
 
 
 def test_failure_shows_trace_and_waits(pytester: pytest.Pytester, run: Run) -> None:

@@ -28,7 +28,7 @@ def test_fixture_is_consent_without_the_option(
             assert datetime.datetime.now().year > 2020
             assert "VirtualLoop" not in type(asyncio.get_running_loop()).__name__
     """)
-    run("-p", "no:anyio").assert_outcomes(passed=2)
+    run().assert_outcomes(passed=2)
 
 
 def test_strict_mode_and_async_fixtures(pytester: pytest.Pytester, run: Run) -> None:
@@ -67,7 +67,7 @@ def test_anyio_tests_have_virtual_time(pytester: pytest.Pytester, run: Run) -> N
             assert scope.cancelled_caught
             assert tta_clock.elapsed == 3660.0
     """)
-    run("-p", "no:asyncio").assert_outcomes(passed=1)
+    run("-p", "no:asyncio", "-p", "anyio.pytest_plugin").assert_outcomes(passed=1)
 
 
 def test_h25_shared_loop_serves_tests_with_and_without_the_clock(
@@ -99,7 +99,7 @@ def test_h25_shared_loop_serves_tests_with_and_without_the_clock(
             assert tta_clock.elapsed == 30.0
             assert len(loops) == 1
     """)
-    run("-p", "no:anyio").assert_outcomes(passed=4)
+    run().assert_outcomes(passed=4)
 
 
 def test_h26_sync_tests_run_loops_in_virtual_time(
@@ -119,6 +119,8 @@ def test_h26_sync_tests_run_loops_in_virtual_time(
 
 def test_h24_freezegun_and_the_clock_agree(pytester: pytest.Pytester, run: Run) -> None:
     """A decorated test has freezegun's date and the clock's time, without a hang."""
+    # Imported out here, or each session in this process would import one of its own.
+    pytest.importorskip("freezegun", reason="freezegun is not installed")
     pytester.makepyfile("""
         import asyncio, datetime, time, pytest
         from freezegun import freeze_time
@@ -190,7 +192,7 @@ def test_h27_uvloop_policy_gives_way_in_clocked_tests(
         async def test_uvloop():
             assert "uvloop" in type(asyncio.get_running_loop()).__module__
     """)
-    run("-W", "ignore", "-p", "no:anyio").assert_outcomes(passed=2)
+    run("-W", "ignore").assert_outcomes(passed=2)
 
 
 def test_deadlock_fails_without_our_traceback(
