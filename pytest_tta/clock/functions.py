@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import types
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from pytest_tta.clock import active
@@ -28,6 +29,7 @@ __all__ = [
     "Trampoline",
     "is_kept_real",
     "read",
+    "running_threads",
     "set_on_read",
     "set_wall",
     "thread_here",
@@ -101,15 +103,16 @@ _wall: VirtualClock | None = None
 
 # `threading.current_thread()` would invent a dummy for a thread that it does
 # not know, and leave it behind; a look into its table does not.
-_threads: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
+running_threads: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
 _get_ident = threading.get_ident
 
 
 def thread_here() -> threading.Thread | None:
     """Return the calling thread's object, or None for a thread without one."""
-    return _threads.get(_get_ident())
+    return running_threads.get(_get_ident())
 
 
+@cache
 def is_kept_real(module: str) -> bool:
     """Tell whether `module`, a dotted name, keeps real time."""
     return module.partition(".")[0] in KEPT_REAL
@@ -158,28 +161,40 @@ def monotonic() -> float:
     clock = active.clock
     if clock is None or not clock.threads.owns_current():
         return _monotonic()
-    return read(clock.monotonic_ns()) / 1_000_000_000
+    now = clock.timeline.now
+    if _on_read is not None:
+        _on_read()
+    return now
 
 
 def monotonic_ns() -> int:
     clock = active.clock
     if clock is None or not clock.threads.owns_current():
         return _monotonic_ns()
-    return read(clock.monotonic_ns())
+    now = clock.monotonic_ns()
+    if _on_read is not None:
+        _on_read()
+    return now
 
 
 def perf_counter() -> float:
     clock = active.clock
     if clock is None or not clock.threads.owns_current():
         return _perf_counter()
-    return read(clock.monotonic_ns()) / 1_000_000_000
+    now = clock.timeline.now
+    if _on_read is not None:
+        _on_read()
+    return now
 
 
 def perf_counter_ns() -> int:
     clock = active.clock
     if clock is None or not clock.threads.owns_current():
         return _perf_counter_ns()
-    return read(clock.monotonic_ns())
+    now = clock.monotonic_ns()
+    if _on_read is not None:
+        _on_read()
+    return now
 
 
 def time_() -> float:

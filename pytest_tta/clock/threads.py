@@ -8,10 +8,11 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from threading import get_ident
 from typing import TYPE_CHECKING, TypeVar
 
 from pytest_tta.clock import active
-from pytest_tta.clock.functions import REAL, thread_here
+from pytest_tta.clock.functions import REAL, running_threads, thread_here
 from pytest_tta.clock.places import place, user_spot
 from pytest_tta.clock.waits import Evidence, Wait, is_computing, still_waiting
 
@@ -176,7 +177,8 @@ class OwnedThreads:
 
     def owns_current(self) -> bool:
         """Tell whether the calling thread belongs to this clock."""
-        thread = thread_here()
+        # As `thread_here` does it; this runs with every reading of the time.
+        thread = running_threads.get(get_ident())
         return thread is self._owner or thread in self._workers or thread in self._lent
 
     def is_owner(self) -> bool:

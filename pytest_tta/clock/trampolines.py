@@ -51,6 +51,24 @@ class Installed:
         return f"these references cannot be replaced and show real time: {names}"
 
 
+_REALS: dict[int, object] = {id(time): REAL_TIME} | {
+    id(each): each.real for each in (*TRAMPOLINES.values(), *WALL_TRAMPOLINES.values())
+}
+# What classes are full of and no reference hides in.
+_PLAIN = frozenset(
+    {
+        bool,
+        dict,
+        int,
+        property,
+        str,
+        tuple,
+        types.GetSetDescriptorType,
+        types.MemberDescriptorType,
+        types.NoneType,
+    }
+)
+
 # This package knows the two kinds of functions apart and needs both.
 _OURS = "pytest_tta.clock"
 
@@ -113,10 +131,7 @@ def replace_references(
 
 def keep_real(namespace: dict[str, Any]) -> None:
     """Give the module with this namespace the real functions back."""
-    everything = [*TRAMPOLINES.values(), *WALL_TRAMPOLINES.values()]
-    reals: dict[int, object] = {id(each): each.real for each in everything}
-    reals[id(time)] = REAL_TIME
-    _Change(reals).in_module(str(namespace.get("__name__", "")), namespace)
+    _Change(_REALS).in_module(str(namespace.get("__name__", "")), namespace)
 
 
 class _Change:
@@ -145,7 +160,9 @@ class _Change:
         # Not `isinstance(value, …)`, which asks a lazy proxy for its `__class__`.
         kind = type(value)
         if kind is types.FunctionType:
-            self._in_function(cast("types.FunctionType", value))
+            function = cast("types.FunctionType", value)
+            if function.__defaults__ or function.__kwdefaults__ or function.__closure__:
+                self._in_function(function)
         elif issubclass(kind, type) and vars(value).get("__module__") == module:
             self._in_class(module, cast("type", value))
 
@@ -156,7 +173,7 @@ class _Change:
         for key, value in list(vars(cls).items()):
             if id(value) in self._new:
                 self._in_attribute(cls, key, value)
-            else:
+            elif type(value) not in _PLAIN:
                 self._inside(module, _function_of(value))
 
     def _in_attribute(self, cls: type, key: str, value: object) -> None:

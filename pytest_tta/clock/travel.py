@@ -52,8 +52,8 @@ def _asked_by_tool() -> bool:
     caller: FrameType | None = sys._getframe(2)
     if caller is not None and caller.f_globals is _TRAMPOLINES:
         caller = caller.f_back
-    name = caller.f_globals.get("__name__", "") if caller is not None else ""
-    return type(name) is str and name.partition(".")[0] in functions.KEPT_REAL
+    name = None if caller is None else caller.f_globals.get("__name__")
+    return type(name) is str and functions.is_kept_real(name)
 
 
 def zone_name(offset: dt.timedelta) -> str:
