@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_tta.clock import trampolines
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Run = Callable[..., pytest.RunResult]
+
+# pytester takes back what a session in this process does to the import system, and
+# the clock's own finder stands there; so it is put in place before the first of them.
+trampolines.install()
 
 # Nothing is loaded by itself: the plugins of the machine would cost seconds a session.
 _PLUGINS = ("-p", "pytest_asyncio.plugin", "-p", "pytest_tta.plugin")
