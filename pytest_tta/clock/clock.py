@@ -35,6 +35,7 @@ __all__ = ["IO", "Frozen", "VirtualClock"]
 IO = Literal["hold", "grace", "jump"]
 _T = TypeVar("_T")
 
+_making_driver = threading.Lock()
 _DEFAULT_START = datetime(2000, 1, 1, tzinfo=UTC)
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -106,7 +107,8 @@ class VirtualClock:
         self.threads = OwnedThreads(threading.current_thread())
         self.notes: list[str] = []
         self._autojump = autojump
-        self._wall = Wall(self) if wall else None
+        self._shows_wall = wall
+        self._wall: Wall | None = None
         self._settlers: list[asyncio.Future[None]] = []
         self._advances: list[tuple[int, int, asyncio.Future[None]]] = []
         self._ages = count()
@@ -114,7 +116,7 @@ class VirtualClock:
         self._real_depth = 0
         self._waking: dict[Sleeper, None] = {}
         self._loops: list[VirtualLoop] = []
-        self._driver = Driver(self)
+        self._driver: Driver | None = None
         self._owner = threading.current_thread()
         self._depth = self._blocks = 0
         self.has_wishes = not autojump
@@ -187,9 +189,9 @@ class VirtualClock:
             self._leave()
 
     def _start_wall(self) -> None:
-        wall = self._wall
-        if wall is None:
+        if not self._shows_wall:
             return
+        wall = self._wall = Wall(self)
         wall.start()
         if wall.note is not None:
             self.note_once(wall.note)
@@ -197,6 +199,7 @@ class VirtualClock:
     def _leave(self) -> None:
         if self._wall is not None:
             self._wall.stop()
+        self._wall = self._driver = None
         active.deactivate(self)
         while self.timeline.next_sleeper is not None:
             self.timeline.pop_sleeper().gate.release()
@@ -238,8 +241,13 @@ class VirtualClock:
             try:
                 yield self
             finally:
-                self._loops.remove(checked)
+                self.forget(checked)
                 checked.detach()
+
+    def forget(self, loop: VirtualLoop) -> None:
+        """Let go of a loop that has been closed."""
+        if loop in self._loops:
+            self._loops.remove(loop)
 
     def _attach(self, loop: VirtualLoop) -> None:
         self._loops.append(loop)
@@ -369,7 +377,7 @@ class VirtualClock:
         if self.is_driven:
             self._wake_loops()
         else:
-            self._driver.ensure()
+            self._drive_sleepers()
         sleeper.gate.acquire()
         self._waking.pop(sleeper, None)
 
@@ -452,7 +460,12 @@ class VirtualClock:
     def loop_stopped(self) -> None:
         """See to the threads that still sleep when no loop runs any more."""
         if self.is_active and self.timeline.next_sleeper is not None:
-            self._driver.ensure()
+            self._drive_sleepers()
+
+    def _drive_sleepers(self) -> None:
+        with _making_driver:
+            driver = self._driver = self._driver or Driver(self)
+        driver.ensure()
 
     def _reconsider(self) -> None:
         """Note whether anybody wants anything but time moving by itself."""

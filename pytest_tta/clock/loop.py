@@ -115,7 +115,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.winding_up = False
         super().__init__(self.asking)
         self._check_internals()
-        self.outside = Outside(self, self.asking, self._transports)  # type: ignore[attr-defined]
+        self.outside = Outside(self.asking, self._transports)  # type: ignore[attr-defined]
 
     def _check_internals(self) -> None:
         if VirtualLoop._is_checked:
@@ -158,6 +158,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._scheduled.sort()
         for timer in self._scheduled:
             timer.move(timer.ns + shift, next(self._ages))
+
+    def close(self) -> None:
+        """Close the loop, and let go of its clock."""
+        super().close()
+        policy = self._policy
+        if policy is not None:
+            self._policy = self.asking.ask = None
+            policy.clock.forget(self)
 
     def time(self) -> float:
         """Return the loop's time in seconds."""
@@ -302,15 +310,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         finally:
             if main is not future and main.done() and not main.cancelled():
                 main.exception()
-
-    def run_forever(self) -> None:
-        """Run until stopped; threads that still sleep are seen to afterwards."""
-        try:
-            super().run_forever()
-        finally:
-            clock = self.clock
-            if clock is not None:
-                clock.loop_stopped()
+            if self._policy is not None:
+                self._policy.clock.loop_stopped()
 
     def _abandon(self, main: asyncio.Future[Any], first: int) -> None:
         """Cancel what this run began, and let it clean up.

@@ -113,14 +113,8 @@ class Outside:
 
     loopback_is_instant: bool = sys.platform == "linux"
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        selector: AskingSelector,
-        transports: Any,  # noqa: ANN401
-    ) -> None:
+    def __init__(self, selector: AskingSelector, transports: Any) -> None:  # noqa: ANN401
         """Begin with nothing; `transports` is the loop's own table by file number."""
-        self._loop = loop
         self._selector = selector
         self._transports = transports
         self._named: set[tuple[object, object]] = set()
@@ -161,14 +155,14 @@ class Outside:
 
     # --- what may still come -------------------------------------------------
 
-    def working(self) -> Holder | None:
-        """Name a job or a process that is at work and whose end the loop awaits."""
+    def working(self, loop: asyncio.AbstractEventLoop) -> Holder | None:
+        """Name a job or a process that is at work and whose end `loop` awaits."""
         for job in self.jobs.values():
             if not (self._is_queued_behind_others(job) or _waits(job.thread)):
                 return Holder(f"executor job {job.label!r}")
         for thread in threading.enumerate():
             # So do the worker threads of anyio say whom they work for.
-            if getattr(thread, "loop", None) is self._loop and not _waits(thread):
+            if getattr(thread, "loop", None) is loop and not _waits(thread):
                 return Holder(f"thread {thread.name!r}")
         self.processes = [each for each in self.processes if _is_alive(each)]
         if self.processes:

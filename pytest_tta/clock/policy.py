@@ -178,11 +178,14 @@ class Policy:
             hold = self._hold = _Hold(now, now, self._timeline.now_ns)
         if self._is_overdue(hold, now):
             return self._move()
-        if now - hold.progress > self.clock.hold_cap_ns and not self._loop.winding_up:
+        if now - hold.progress > self.clock.hold_cap_ns and not self._may_take_long():
             raise self._error(ClockHeld, self._held_text(holder))
         events = self._listen(hold.wait)
         hold.wait = min(2 * hold.wait, _LONGEST_WAIT)
         return events or None
+
+    def _may_take_long(self) -> bool:
+        return self._loop.winding_up or self.clock.is_real
 
     def _is_overdue(self, hold: _Hold, now: int) -> bool:
         """Tell whether as much real time has passed as the next timer is away.

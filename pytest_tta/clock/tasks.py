@@ -27,16 +27,18 @@ class NumberedTask(asyncio.Task[Any]):
     Attributes:
         born: How many tasks the loop had made before this one.
         own_context: The context in which the task runs.
+        brood: How many living siblings its next child will have.
+        youngest: The child that was made last.
 
     """
+
+    __slots__ = ("_key", "born", "brood", "own_context", "youngest")
 
     def __init__(
         self,
         coro: Coroutine[Any, Any, Any],
-        *,
         born: int,
         key: int,
-        loop: asyncio.AbstractEventLoop,
         context: Context,
         **options: Any,  # noqa: ANN401 - whatever this interpreter's Task takes
     ) -> None:
@@ -47,7 +49,7 @@ class NumberedTask(asyncio.Task[Any]):
         self.own_context = context
         self.brood = 0
         self.youngest: weakref.ref[NumberedTask] | None = None
-        super().__init__(coro, loop=loop, context=context, **options)
+        super().__init__(coro, context=context, **options)
 
     def __hash__(self) -> int:
         """Give the number."""
@@ -74,29 +76,24 @@ class Numbering:
         born = self.born
         self.born = born + 1
         parent = asyncio.current_task(loop)
+        if name is None:
+            name = f"Task-{born + 1}"
         if not isinstance(parent, NumberedTask):
-            parent = None
-        task = NumberedTask(
-            coro,
-            born=born,
-            key=self._key(parent),
-            loop=loop,
-            context=context,
-            name=f"Task-{born + 1}" if name is None else name,
-            **options,
-        )
-        if parent is not None:
-            parent.youngest = weakref.ref(task)
+            self._orphans = key = self._orphans + 1
+            return NumberedTask(
+                coro, born, key, context, loop=loop, name=name, **options
+            )
+        key = _key_of_child(parent)
+        task = NumberedTask(coro, born, key, context, loop=loop, name=name, **options)
+        parent.youngest = weakref.ref(task)
         return task
 
-    def _key(self, parent: NumberedTask | None) -> int:
-        """Put the family into the high bits, the place among siblings into the low."""
-        if parent is None:
-            self._orphans += 1
-            return self._orphans - 1
-        youngest = None if parent.youngest is None else parent.youngest()
-        if youngest is None or youngest.done():
-            parent.brood = 0
-        place = parent.brood
-        parent.brood = place + 1
-        return (((parent.born + 1) << _FAMILY_BITS) + place) & _HASH_MASK
+
+def _key_of_child(parent: NumberedTask) -> int:
+    """Put the family into the high bits, the place among siblings into the low."""
+    youngest = None if parent.youngest is None else parent.youngest()
+    if youngest is None or youngest.done():
+        parent.brood = 0
+    place = parent.brood
+    parent.brood = place + 1
+    return (((parent.born + 1) << _FAMILY_BITS) + place) & _HASH_MASK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -222,6 +223,18 @@ def test_real_lets_time_pass_as_outside() -> None:
     clock = VirtualClock()
     assert clock.run(body(clock)) >= 0.049
     assert clock.elapsed == 0.05
+
+
+def test_real_work_inside_real_has_no_cap() -> None:
+    """Inside real, work may take longer than hold_cap, and its time counts."""
+
+    async def body(clock: VirtualClock) -> None:
+        with clock.real():
+            async with asyncio.timeout(20):
+                await asyncio.to_thread(select.select, [], [], [], 0.1)
+
+    clock = VirtualClock(hold_cap=0.02)
+    clock.run(body(clock))
 
 
 def test_advance_outside_the_clock_is_refused() -> None:

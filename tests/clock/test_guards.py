@@ -187,11 +187,22 @@ def test_a_busy_loop_without_any_timer_is_a_spin_later(
         VirtualClock().run(body(1100))
 
 
+def test_deadlock_beside_idle_threads_waits_for_a_last_chance(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where threads are alive somebody might still wake a task, but not for ever."""
+    monkeypatch.setattr(policy, "LAST_CHANCE_NS", 20_000_000)
+
+    async def body() -> None:
+        await asyncio.to_thread(len, "")
+        await _wait_for_nobody()
+
+    with pytest.raises(ClockDeadlock, match="every task waits"):
+        VirtualClock().run(body())
+
+
 def test_held_clock_names_the_culprit() -> None:
     """Work that holds the clock beyond the cap is named."""
-    import threading
-
-    never = threading.Event()
 
     async def body(clock: VirtualClock) -> None:
         with clock.hold("the test's own worker"):
@@ -200,7 +211,6 @@ def test_held_clock_names_the_culprit() -> None:
     clock = VirtualClock(hold_cap=0.05)
     with pytest.raises(ClockHeld, match=r"own worker held the clock for 0\.05 s"):
         clock.run(body(clock))
-    never.set()
 
 
 def test_error_in_a_fixture_like_run_is_raised_there() -> None:
