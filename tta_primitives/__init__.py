@@ -9,7 +9,9 @@ PYTEST_DONT_REWRITE: the runtime has no asserts, and must load the same way ever
 
 from __future__ import annotations
 
+from tta_primitives.branching import ConditionalPrimitive, RouterPrimitive
 from tta_primitives.context import WorkflowContext
+from tta_primitives.mapping import MapPrimitive
 from tta_primitives.primitive import (
     ParallelPrimitive,
     SequentialPrimitive,
@@ -19,7 +21,10 @@ from tta_primitives.primitive import (
 )
 
 __all__ = [
+    "ConditionalPrimitive",
+    "MapPrimitive",
     "ParallelPrimitive",
+    "RouterPrimitive",
     "SequentialPrimitive",
     "StepPrimitive",
     "WorkflowContext",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from asyncio import get_running_loop
 from asyncio.events import _get_running_loop
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
 
 from tta_primitives.chance import new_id
 
@@ -74,32 +74,73 @@ def place(
 
 
 class KeyScope:
-    """Where idempotency keys are constant: one execution of a retry, all attempts."""
+    """Where idempotency keys are constant: one execution of a retry, all attempts.
 
-    __slots__ = ("_keys", "_number", "_path", "_seed")
+    Args:
+        path: The path of the retry.
+        outer: The scope that it was executed in, or the caller's own key.
+    """
 
-    def __init__(self, path: str, seed: str | None) -> None:
+    __slots__ = ("_keys", "_number", "_outer", "_path")
+
+    def __init__(self, path: str, outer: Keys | str | None) -> None:
         self._path = path
-        self._seed = seed
+        self._outer = outer
         self._number = 0
-        self._keys: dict[str, str] = {}
+        self._keys: dict[str, str] | None = None
 
     def key(self, run: WorkflowContext, path: str) -> str:
         """Return the key of the step at `path`, made on the first question."""
+        if self._keys is None:
+            self._keys = {}
         key = self._keys.get(path)
         if key is None:
             key = self._keys[path] = self._derive(run, path)
         return key
 
     def _derive(self, run: WorkflowContext, path: str) -> str:
-        if not self._number:
-            counts = run._key_scopes
-            self._number = counts[self._path] = counts.get(self._path, 0) + 1
         # Importing it takes a tenth of the time that the whole package may take.
         import hashlib
 
-        text = f"{self._seed or run.run_id}\n{self._path}\n{self._number}\n{path}"
+        outer = self._outer
+        if outer is None or isinstance(outer, str):
+            text = f"{outer or run.run_id}\n{self._path}\n{self._count(run)}\n{path}"
+        else:
+            # What is constant in the outer scope is constant here: an outer retry
+            # repeats this whole scope.
+            text = f"{outer.key(run, self._path)}\n{path}"
         return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def _count(self, run: WorkflowContext) -> int:
+        """Return which of the run's scopes at this path it is."""
+        if not self._number:
+            counts = run._key_scopes
+            self._number = counts[self._path] = counts.get(self._path, 0) + 1
+        return self._number
+
+
+class ItemKeys:
+    """The keys of one item of many that are processed at one path.
+
+    Args:
+        index: Which item it is.
+        outer: The scope that all of them are in, or the caller's own key.
+    """
+
+    __slots__ = ("_index", "_outer")
+
+    def __init__(self, index: int, outer: Keys | str) -> None:
+        self._index = index
+        self._outer = outer
+
+    def key(self, run: WorkflowContext, path: str) -> str:
+        """Return the key of the step at `path` for this item."""
+        if isinstance(self._outer, str):
+            return f"{self._outer}[{self._index}]"
+        return self._outer.key(run, f"{path}[{self._index}]")
+
+
+Keys: TypeAlias = "KeyScope | ItemKeys"
 
 
 class _Shared(Generic[T]):
@@ -172,7 +213,7 @@ class WorkflowContext:
     )
 
     _root: WorkflowContext | None
-    _key: KeyScope | str | None
+    _key: Keys | str | None
     _position: Position | None
     _started_at: float | None
     deadline: float | None
@@ -257,9 +298,9 @@ class WorkflowContext:
         gave to the context.
         """
         key = self._key
-        if isinstance(key, KeyScope):
-            return key.key(self._root_context(), self.path)
-        return key
+        if key is None or isinstance(key, str):
+            return key
+        return key.key(self._root_context(), self.path)
 
     def remaining(self) -> float | None:
         """Return the seconds left to the deadline, below 0 after it; None without."""
@@ -347,9 +388,12 @@ class WorkflowContext:
 
     def open_key_scope(self, primitive: WorkflowPrimitive[Any, Any]) -> None:
         """Begin a scope of constant idempotency keys: one execution of a retry."""
-        inherited = self._key
-        seed = inherited if isinstance(inherited, str) else None
-        self._key = KeyScope(self.position_of(primitive).path, seed)
+        self._key = KeyScope(self.position_of(primitive).path, self._key)
+
+    def open_item(self, index: int) -> None:
+        """Make idempotency keys differ from those of the other items of a map."""
+        if self._key is not None:
+            self._key = ItemKeys(index, self._key)
 
     def to_headers(self) -> dict[str, str]:
         """Return what another service needs to join this run.
