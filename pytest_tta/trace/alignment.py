@@ -7,6 +7,7 @@ over is the difference. So there is one search, not one that decides and one tha
 from __future__ import annotations
 
 from collections import deque
+from heapq import heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -62,9 +63,9 @@ class Row:
 
     @property
     def weight(self) -> float:
-        """How bad it is: two lines left over are worse than any pair of one name."""
+        """How bad it is: a line left over is worse than any pair of one name."""
         if self.span is None or self.pattern is None:
-            return float(self.total)
+            return 2.0 * self.total
         return 1 + self.total / (self.total + 1) if self.total else 0.0
 
     def all_problems(self) -> Iterator[str]:
@@ -72,9 +73,6 @@ class Row:
         yield from self.problems
         for row in self.rows or ():
             yield from row.all_problems()
-
-
-Aligned: TypeAlias = "tuple[float, list[Row]]"
 
 
 class Comparison:
@@ -96,31 +94,7 @@ class Comparison:
             items: What is expected, in order.
             path: The path of the span above, for messages.
         """
-        first, last = self._alike_at_ends(spans, items)
-        inner = slice(first, len(spans) - last), slice(first, len(items) - last)
-        search = _Search(self, spans[inner[0]], items[inner[1]], path)
-        ends = [
-            *zip(spans[:first], items[:first], strict=True),
-            *zip(spans[len(spans) - last :], items[len(items) - last :], strict=True),
-        ]
-        rows = [row for span, item in ends if (row := self._exact(span, item))]
-        return [*rows[:first], *search.rows(), *rows[first:]]
-
-    def _alike_at_ends(
-        self, spans: Sequence[Span], items: Sequence[Item]
-    ) -> tuple[int, int]:
-        """Count what fits at the beginning and at the end; no search is needed there."""
-        shorter = min(len(spans), len(items))
-        first = next(i for i in count() if i == shorter or not self._exact(spans[i], items[i]))
-        rest = shorter - first
-        last = next(
-            i for i in count() if i == rest or not self._exact(spans[~i], items[~i])
-        )
-        return first, last
-
-    def _exact(self, span: Span, item: Item) -> Row | None:
-        row = self.pair(span, item) if isinstance(item, S) else None
-        return row if row is not None and not row.total else None
+        return _Search(self, spans, items, path).rows()
 
     def pair(self, span: Span, pattern: S) -> Row | None:
         """Return the line of a span beside a pattern, None if it has another name."""
@@ -171,8 +145,16 @@ def _attribute_problems(span: Span, pattern: S) -> Iterator[str]:
             yield f"{span.path}: {name} is {shorten(actual)}, expected {wanted}"
 
 
+Place: TypeAlias = "tuple[int, int]"
+Way: TypeAlias = "tuple[list[Row], Place]"
+
+
 class _Search:
-    """The best way to lay these items beside these spans, found from the end."""
+    """The best way to lay these items beside these spans: Dijkstra's, from the beginning.
+
+    A place is how many items and how many spans are done with. What matches costs
+    nothing and is followed first, so that a trace that matches is walked through once.
+    """
 
     def __init__(
         self,
@@ -185,65 +167,72 @@ class _Search:
         self._spans = spans
         self._items = items
         self._path = path
-        # Of each (item, span) that is begun with: the weight of the best way, its first
-        # lines, and where it goes on.
-        self._best: dict[tuple[int, int], tuple[float, list[Row], tuple[int, int]]] = {}
+        # From where each place is reached best, and by which lines.
+        self._came: dict[Place, tuple[Place, list[Row]]] = {}
 
     def rows(self) -> list[Row]:
-        ends = len(self._items), len(self._spans)
-        for i in range(ends[0], -1, -1):
-            for j in range(ends[1], -1, -1):
-                if (i, j) != ends:
-                    ways = [
-                        (sum(row.weight for row in rows) + self._weight(after), rows, after)
-                        for rows, after in self._ways(i, j)
-                    ]
-                    self._best[i, j] = min(ways, key=_weight_of)
-        return list(self._followed(ends))
+        end = len(self._items), len(self._spans)
+        order = count()
+        # Weight; then what is furthest; then what was found first.
+        start = (0, 0)
+        waiting = [(0.0, 0, next(order), start, (start, list[Row]()))]
+        while waiting:
+            weight, _, _, place, came = heappop(waiting)
+            if place in self._came:
+                continue
+            self._came[place] = came
+            if place == end:
+                break
+            for rows, after in self._ways(*place):
+                further = weight + sum(row.weight for row in rows)
+                entry = (further, -sum(after), next(order), after, (place, rows))
+                heappush(waiting, entry)
+        return self._followed(end)
 
-    def _weight(self, place: tuple[int, int]) -> float:
-        return self._best[place][0] if place in self._best else 0.0
+    def _followed(self, place: Place) -> list[Row]:
+        found: list[list[Row]] = []
+        while place != (0, 0):
+            place, rows = self._came[place]
+            found.append(rows)
+        return [row for rows in reversed(found) for row in rows]
 
-    def _followed(self, ends: tuple[int, int]) -> Iterator[Row]:
-        place = (0, 0)
-        while place != ends:
-            _, rows, place = self._best[place]
-            yield from rows
-
-    def _ways(self, i: int, j: int) -> Iterator[tuple[list[Row], tuple[int, int]]]:
-        """Yield each first step from item i and span j, the most wanted first."""
+    def _ways(self, i: int, j: int) -> Iterator[Way]:
+        """Yield each step from a place, the most wanted first."""
         item = self._items[i] if i < len(self._items) else None
         if isinstance(item, S):
             yield from self._ways_of_one(item, i, j)
         elif isinstance(item, AnyOrder):
-            for size in self._sizes(item, i, j):
-                rows = self._unordered(item, self._spans[j : j + size])
-                yield rows, (i + 1, j + size)
+            yield from self._ways_of_group(item, i, j)
         elif item is ...:
             yield [], (i + 1, j)
-            if j < len(self._spans):
-                yield [Row(self._spans[j], None, [])], (i, j + 1)
-        if j < len(self._spans) and item is not ...:
-            yield [self._unexpected(self._spans[j])], (i, j + 1)
+        if j < len(self._spans) and not self._takes_all(i):
+            span = self._spans[j]
+            row = Row(span, None, []) if item is ... else self._unexpected(span)
+            yield [row], (i, j + 1)
 
-    def _ways_of_one(
-        self, item: S, i: int, j: int
-    ) -> Iterator[tuple[list[Row], tuple[int, int]]]:
+    def _takes_all(self, i: int) -> bool:
+        """Tell whether the item is a group that all spans that are left belong to."""
+        return i == len(self._items) - 1 and isinstance(self._items[i], AnyOrder)
+
+    def _ways_of_one(self, item: S, i: int, j: int) -> Iterator[Way]:
         row = self._comparison.pair(self._spans[j], item) if j < len(self._spans) else None
         if row is not None:
             yield [row], (i + 1, j + 1)
         yield [self._missing(item)], (i + 1, j)
 
-    def _sizes(self, item: AnyOrder, i: int, j: int) -> list[int]:
-        """Return how many spans a group may take: its own number, or what is left."""
+    def _ways_of_group(self, group: AnyOrder, i: int, j: int) -> Iterator[Way]:
+        """Yield the group beside its own number of spans, or beside what is left."""
         left = len(self._spans) - j
         after = sum(
             1 if isinstance(one, S) else len(one.patterns)
             for one in self._items[i + 1 :]
-            if isinstance(one, (S, AnyOrder))
+            if one is not ...
         )
-        sizes = dict.fromkeys((len(item.patterns), left - after, left, 0))
-        return [size for size in sizes if 0 <= size <= left]
+        usual = (len(group.patterns), left - after, left, 0)
+        sizes = (left,) if self._takes_all(i) else dict.fromkeys(usual)
+        for size in sizes:
+            if 0 <= size <= left:
+                yield self._unordered(group, self._spans[j : j + size]), (i + 1, j + size)
 
     def _unordered(self, group: AnyOrder, spans: Sequence[Span]) -> list[Row]:
         """Give each pattern a span of its own, exact ones first."""
@@ -271,10 +260,6 @@ class _Search:
         return Row(None, pattern, [f"{where}{pattern!r} was expected here and did not run{near}"])
 
 
-def _weight_of(way: tuple[float, list[Row], tuple[int, int]]) -> float:
-    return way[0]
-
-
 class _Table:
     """Which pattern of a group takes which span."""
 
@@ -296,6 +281,8 @@ class _Table:
         Augmenting paths, after Kuhn's form of the Hungarian method.
         """
         for pattern in range(len(self._patterns)):
+            if len(self._taker) == len(self._spans):
+                break
             came_from, span = self._augmenting(pattern)
             while span is not None:
                 taker = came_from[span]
