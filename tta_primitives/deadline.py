@@ -10,12 +10,13 @@ import types
 from asyncio import CancelledError, current_task, get_running_loop
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tta_primitives import door
 from tta_primitives.context import earlier
-from tta_primitives.door import emit, is_listening
+from tta_primitives.door import emit
 from tta_primitives.errors import TimeoutExceededError
 
 if TYPE_CHECKING:
-    from asyncio import Task, TimerHandle
+    from asyncio import Task
     from collections.abc import (
         AsyncGenerator,
         AsyncIterator,
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["expired", "until", "within", "within_stream"]
 
 T = TypeVar("T")
+
+_Coroutine = types.CoroutineType
+_END = object()
 
 
 async def within(
@@ -82,17 +86,25 @@ def until(
         TimeoutExceededError: The time was up, and the coroutine has been cancelled.
         RuntimeError: It has to wait outside of a task.
     """
-    if type(awaited) is not types.CoroutineType:
+    if type(awaited) is not _Coroutine:
         awaited = _as_coroutine(awaited)
     try:
         pending = awaited.send(None)
     except StopIteration as done:
-        if is_listening():
+        if door._anyone:
             _tell_overrun(deadline, limit, context)
         return done.value  # type: ignore[no-any-return] - StopIteration is not generic
-    alarm = _Alarm(deadline)
+    alarm = _Alarm()
+    timer = get_running_loop().call_at(deadline, alarm)
     try:
-        value: T = yield from _Begun(awaited, pending)
+        # Its first wait is handed through; from then on it is delegated to.
+        try:
+            yield pending
+        except BaseException as error:  # noqa: BLE001 - it is thrown in just below
+            rest: Any = _Thrown(awaited, error)
+        else:
+            rest = awaited
+        value: T = yield from rest
     except CancelledError as error:
         if not alarm.off():
             raise
@@ -101,9 +113,11 @@ def until(
         if alarm.off():
             emit(context, "timeout.ignored", limit=limit)
         raise
+    finally:
+        timer.cancel()
     if alarm.off():
         emit(context, "timeout.ignored", limit=limit)
-    elif is_listening():
+    elif door._anyone:
         _tell_overrun(deadline, limit, context)
     return value
 
@@ -158,7 +172,6 @@ async def within_stream(
     raise expired(limit, primitive, context)
 
 
-_END = object()
 
 
 async def _next(chunks: AsyncIterator[T]) -> T | object:
@@ -178,71 +191,65 @@ def _tell_overrun(deadline: float, limit: float, context: WorkflowContext) -> No
 
 
 class _Alarm:
-    """A timer that cancels the current task, and knows whether it alone did."""
+    """A callback that cancels the current task, and knows whether it alone did."""
 
-    __slots__ = ("_cancelling", "_handle", "_rang", "_task")
+    __slots__ = ("_cancelling", "_rang", "_task")
 
     _task: Task[Any] | None
-    _handle: TimerHandle | None
 
-    def __init__(self, deadline: float) -> None:
-        loop = get_running_loop()
-        task = current_task(loop)
+    def __init__(self) -> None:
+        task = current_task()
         if task is None:
             msg = "a time limit works only inside a task"
             raise RuntimeError(msg)
         self._task = task
         self._cancelling = task.cancelling()
         self._rang = False
-        self._handle = loop.call_at(deadline, self._ring)
 
-    def _ring(self) -> None:
-        self._rang = True
+    def __call__(self) -> None:
+        """Ring."""
         if self._task is not None:
+            self._rang = True
             self._task.cancel()
 
     def off(self) -> bool:
-        """Disarm; tell whether it rang and nobody else cancelled the task as well.
+        """Tell whether it rang and nobody else cancelled the task as well; then forget.
 
-        References to the task are dropped: the task may hold an error whose traceback
-        holds this alarm.
+        The task is let go because it may hold an error whose traceback leads to this.
         """
-        handle, task = self._handle, self._task
-        self._handle = self._task = None
-        if handle is not None:
-            handle.cancel()
-        if not self._rang or task is None:
+        task, self._task = self._task, None
+        if task is None or not self._rang:
             return False
         return task.uncancel() <= self._cancelling
 
 
-class _Begun:
-    """A coroutine that has taken its first step, as an iterator for `yield from`."""
+class _Thrown:
+    """A coroutine into which an error is thrown first, as an iterator."""
 
-    __slots__ = ("_pending", "cr_await")
+    __slots__ = ("_error", "cr_await")
 
-    def __init__(self, awaited: Coroutine[Any, Any, Any], pending: object) -> None:
+    def __init__(
+        self, awaited: Coroutine[Any, Any, Any], error: BaseException | None
+    ) -> None:
         # The name by which tools walk from a task down to the line that waits.
         self.cr_await = awaited
-        self._pending = pending
+        self._error = error
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:  # noqa: ANN401 - what asyncio's futures yield
-        return self.send(None)
-
-    def send(self, value: object) -> Any:  # noqa: ANN401 - as above
-        """Hand out what the first step waits for, then go on with the coroutine."""
-        pending = self._pending
-        if pending is _END:
-            return self.cr_await.send(value)
-        self._pending = _END
-        return pending
+        error, self._error = self._error, None
+        if error is None:
+            return self.cr_await.send(None)
+        try:
+            return self.cr_await.throw(error)
+        finally:
+            # Its traceback holds this frame, which must not hold it.
+            del error
 
     def throw(self, *error: Any) -> Any:  # noqa: ANN401 - as a generator's `throw`
-        """Throw an error in where the coroutine waits."""
-        self._pending = _END
+        """Throw one more error in."""
         return self.cr_await.throw(*error)
 
     def close(self) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = [
     "Attempt",
-    "History",
+    "Failure",
+    "attach",
     "attached",
     "attempts_of",
     "is_exhausted",
     "is_fresh",
+    "keep",
 ]
 
 _KEPT_FIRST = 10
@@ -23,7 +27,8 @@ _KEY = "_tta_attempts"
 # Stands for the error that carries the history: the two would keep each other alive.
 _ITSELF = Exception()
 
-_Failure: TypeAlias = "tuple[int, Exception | None, float | None]"
+# Number, error and delay, as in `Attempt`.
+Failure: TypeAlias = "tuple[int, Exception | None, float | None]"
 
 # How many histories were attached so far in this process: a retry that remembers the
 # count tells a fresh history from one of an earlier run on the same error object.
@@ -43,70 +48,20 @@ class Attempt(NamedTuple):
     error: Exception | None
     delay: float | None
 
-    def __str__(self) -> str:
-        what = "its result was refused" if self.error is None else _repr(self.error)
-        then = "" if self.delay is None else f", then waited {self.delay:g} s"
-        return f"{self.number}. {what}{then}"
-
 
 class History:
-    """The failed attempts of one execution of a retry: the first 10 and the last 90."""
+    """The attempts of one execution of a retry, as they stand on the last error."""
 
-    __slots__ = ("_failures", "_note", "_serial", "is_exhausted")
+    __slots__ = ("_failures", "is_exhausted", "note", "serial")
 
-    def __init__(self) -> None:
-        self._failures: list[_Failure] = []
-        self._note = ""
-        self._serial = 0
+    def __init__(self, failures: Sequence[Failure] = ()) -> None:
+        self._failures = failures
+        self.note: str | None = None
         self.is_exhausted = False
-
-    def add(self, number: int, error: Exception | None, delay: float | None) -> None:
-        """Keep a failed attempt.
-
-        Args:
-            number: Counted from 1.
-            error: What it raised; None if its result was refused.
-            delay: Seconds until the next; None if there is no next.
-        """
-        if len(self._failures) == _KEPT:
-            del self._failures[_KEPT_FIRST]
-        self._failures.append((number, error, delay))
-
-    def clear(self) -> None:
-        """Let go of all errors: their tracebacks lead to the frames that hold this."""
-        self._failures.clear()
-
-    def attach(self, error: Exception, *, title: str, is_exhausted: bool) -> None:
-        """Move what was kept to the error that is raised at last.
-
-        Args:
-            error: On which `attempts_of` will find it.
-            title: First line of the note on the error; no note if it is empty.
-            is_exhausted: Whether another retry must not go on with it.
-        """
-        attached[0] += 1
-        before = vars(error).get(_KEY)
-        left = vars(error)[_KEY] = History()
-        left._failures = [(n, _ITSELF if e is error else e, d) for n, e, d in self._failures]
-        left._serial = attached[0]
-        left.is_exhausted = is_exhausted
-        self.clear()
-        if isinstance(before, History):
-            left._note = before._note
-        left._write_note(error, title)
-
-    def _write_note(self, error: Exception, title: str) -> None:
-        """Put the note on the error, in the place of one from an earlier run."""
-        # Not `add_note`, which a frozen dataclass refuses.
-        notes = vars(error).setdefault("__notes__", [])
-        with suppress(ValueError):
-            notes.remove(self._note)
-        self._note = title and "\n  ".join([title, *map(str, self.read(error))])
-        if self._note:
-            notes.append(self._note)
+        self.serial = 0
 
     def read(self, error: Exception) -> tuple[Attempt, ...]:
-        """Return the attempts, given the error that carries this history."""
+        """Return the attempts, given the error on which this stands."""
         return tuple(
             Attempt(number, error if raised is _ITSELF else raised, delay)
             for number, raised, delay in self._failures
@@ -115,6 +70,54 @@ class History:
     def __reduce__(self) -> tuple[type[History], tuple[()]]:
         """Stay behind when the error is pickled: other errors may not be able to."""
         return History, ()
+
+
+def keep(failures: list[Failure], failure: Failure) -> None:
+    """Add a failure to those of a run, of which the first 10 and the last 90 are kept."""
+    if len(failures) == _KEPT:
+        del failures[_KEPT_FIRST]
+    failures.append(failure)
+
+
+def attach(
+    error: Exception, failures: list[Failure], *, title: str | None, is_exhausted: bool
+) -> None:
+    """Leave the history of a run on the error that is raised at last.
+
+    Args:
+        error: On which `attempts_of` will find it.
+        failures: All that were kept, the last one included.
+        title: First line of a note on the error; None for no note.
+        is_exhausted: Whether another retry must not go on with it.
+    """
+    attached[0] += 1
+    fields = vars(error)
+    before = fields.get(_KEY)
+    history = fields[_KEY] = History(
+        [(n, _ITSELF if raised is error else raised, d) for n, raised, d in failures]
+    )
+    history.serial = attached[0]
+    history.is_exhausted = is_exhausted
+    if title is not None:
+        history.note = "\n  ".join([title, *map(_line, failures)])
+    _replace_note(fields, getattr(before, "note", None), history.note)
+
+
+def _replace_note(fields: dict[str, Any], old: str | None, new: str | None) -> None:
+    """Put the note on an error, in the place of the one from an earlier run."""
+    # Not by `add_note`, which a frozen dataclass refuses.
+    notes = fields.get("__notes__", [])
+    if old in notes:
+        notes.remove(old)
+    if new is not None:
+        notes.append(new)
+        fields["__notes__"] = notes
+
+
+def _line(failure: Failure) -> str:
+    number, error, delay = failure
+    what = "its result was refused" if error is None else _repr(error)
+    return f"{number}. {what}" if delay is None else f"{number}. {what}, then {delay:g} s"
 
 
 def attempts_of(error: BaseException) -> tuple[Attempt, ...]:
@@ -143,7 +146,7 @@ def is_fresh(error: Exception, since: int) -> bool:
         since: What `attached[0]` was before.
     """
     history = vars(error).get(_KEY)
-    return isinstance(history, History) and history._serial > since
+    return isinstance(history, History) and history.serial > since
 
 
 def is_exhausted(error: Exception, since: int) -> bool:

@@ -16,12 +16,13 @@ _TELLING += ("code", "type", "__getattr__")
 
 def is_mute(error: Exception) -> bool:
     """Tell quickly that an error has nothing to say beyond its type and its text."""
-    return not vars(error) and _is_mute_type(type(error))
+    return not error.__dict__ and _is_mute_type(type(error))
 
 
 @lru_cache(maxsize=512)
 def _is_mute_type(kind: type[Exception]) -> bool:
-    return not any(hasattr(kind, name) for name in _TELLING)
+    is_group = issubclass(kind, BaseExceptionGroup)
+    return not is_group and not any(hasattr(kind, name) for name in _TELLING)
 
 
 def status(error: Exception) -> int | None:

@@ -12,12 +12,14 @@ from tta_primitives.door import emit, is_listening, log_once
 from tta_primitives.errors import RetryResultError
 from tta_primitives.recovery.attempts import (
     Attempt,
-    History,
+    Failure,
+    attach,
     attached,
     is_exhausted,
     is_fresh,
+    keep,
 )
-from tta_primitives.recovery.hints import is_mute, retry_after
+from tta_primitives.recovery.hints import retry_after
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -46,26 +48,25 @@ class Repetition:
 
     Attributes:
         delay: Seconds before the next attempt.
-        history: The failed attempts so far.
-        number: Of the next attempt, counted from 1.
-        since: How many histories had been attached when the attempt began.
+        failures: The failed attempts so far.
+        must_wait: Whether a turn of the loop, or a delay, comes before the next attempt.
     """
 
     __slots__ = (
         "_backoff",
         "_context",
         "_deadline",
+        "_number",
         "_retry",
+        "_since",
         "_stop",
         "_view",
         "delay",
-        "history",
-        "number",
-        "since",
+        "failures",
+        "must_wait",
     )
 
     _stop: _Stop
-    _view: WorkflowContext
 
     def __init__(
         self, retry: RetryPrimitive[Any, Any], context: WorkflowContext, since: int
@@ -73,11 +74,13 @@ class Repetition:
         self._retry = retry
         self._context = self._view = context
         self._deadline = context.deadline
+        self._number = 1
+        # How many histories had been attached when the attempt began.
+        self._since = since
         self._backoff: float | None = None
         self.delay = 0.0
-        self.history = History()
-        self.number = 1
-        self.since = since
+        self.must_wait = False
+        self.failures: list[Failure] = []
         if retry._plain is None:
             self._prepare()
 
@@ -95,20 +98,12 @@ class Repetition:
             own.open_key_scope(retry)
             self._view = own.below(retry, primitive, primitive.name)
 
-    def must_wait(self) -> bool:
-        """Tell whether a delay comes before the next attempt.
-
-        Without one an attempt follows at once, which saves a turn of the loop. Endless
-        retries always take the turn, so that others can run.
-        """
-        return self.delay > 0 or (self._retry.max_retries is None and self.number > 1)
-
     def attempt(self, input_data: Any) -> Awaitable[Any]:  # noqa: ANN401 - any primitive's input
         """Begin the next attempt."""
         retry = self._retry
-        self.since = attached[0]
+        self._since = attached[0]
         if is_listening():
-            emit(self._context, "retry.attempt", attempt=self.number)
+            emit(self._context, "retry.attempt", attempt=self._number)
         if not retry._is_limited:
             return retry._wrapped().execute(input_data, self._view)
         deadline, limit = self._limit()
@@ -118,9 +113,9 @@ class Repetition:
     def stream(self, input_data: Any) -> Any:  # noqa: ANN401 - an async generator of any chunks
         """Begin the next attempt as a stream."""
         retry = self._retry
-        self.since = attached[0]
+        self._since = attached[0]
         if is_listening():
-            emit(self._context, "retry.attempt", attempt=self.number)
+            emit(self._context, "retry.attempt", attempt=self._number)
         if not retry._is_limited:
             return retry._wrapped().stream(input_data, self._view)
         return self._limited_stream(input_data)
@@ -159,31 +154,31 @@ class Repetition:
         stop = self._why_stop(error)
         if stop is not None:
             self._stop = stop
-            self._tell_end(error)
-            if error is not None and not self._was_told_inside(error):
-                self._leave_history(error)
+            self._end(error)
             return False
-        self.history.add(self.number, error, self.delay)
-        self._tell_retry(error)
-        self.number += 1
+        keep(self.failures, (self._number, error, self.delay))
+        if is_listening() or self._retry.on_retry is not None:
+            self._tell_retry(error)
+        self._number += 1
         return True
 
     def _why_stop(self, error: Exception | None) -> _Stop | None:
         """Return why no attempt follows; if one does, set the delay before it."""
         retry = self._retry
-        if error is not None:
-            if not retry.retry_nested and is_exhausted(error, self.since):
+        hint = 0.0
+        if error is not None and not retry._knows_as_passing(error):
+            if not retry.retry_nested and is_exhausted(error, self._since):
                 return "nested"
             if not retry._is_worth_retrying(error):
                 return "not_retryable"
-        if retry.max_retries is not None and self.number > retry.max_retries:
+            if retry.respect_retry_after:
+                hint = retry_after(error) or 0.0
+        if retry.max_retries is not None and self._number > retry.max_retries:
             return "max_retries"
-        hint = 0.0
-        if error is not None and retry.respect_retry_after and not is_mute(error):
-            hint = retry_after(error) or 0.0
-            if hint > retry.max_retry_after:
-                return "retry_after"
-        self._set_delay(hint)
+        if hint > retry.max_retry_after:
+            return "retry_after"
+        if hint or not retry._is_immediate:
+            self._set_delay(hint)
         if self._deadline is not None and not self._is_in_time(self._deadline):
             return "deadline"
         if retry.budget is not None and not retry.budget.take():
@@ -191,48 +186,53 @@ class Repetition:
         return None
 
     def _set_delay(self, hint: float) -> None:
-        backoff = self._retry._backoff.delay(self.number, self._backoff)
-        self._backoff = backoff
-        is_exact = self._retry.jitter == "none"
-        self.delay = max(hint, backoff) if is_exact else hint + backoff
+        retry = self._retry
+        backoff = self._backoff = retry._backoff.delay(self._number, self._backoff)
+        self.delay = max(hint, backoff) if retry.jitter == "none" else hint + backoff
+        # Endless retries always give way to others, even without a delay.
+        self.must_wait = self.delay > 0 or retry.max_retries is None
 
     def _is_in_time(self, deadline: float) -> bool:
         return get_running_loop().time() + self.delay < deadline
 
     def _tell_retry(self, error: Exception | None) -> None:
         if is_listening():
-            number, delay = self.number, self.delay
+            number, delay = self._number, self.delay
             emit(self._context, "retry.scheduled", delay=delay, attempt=number, error=error)
         hook = self._retry.on_retry
         if hook is not None:
             try:
-                hook(Attempt(self.number, error, self.delay))
+                hook(Attempt(self._number, error, self.delay))
             except Exception as broken:  # noqa: BLE001 - a listener never changes a run
                 log_once(hook, broken)
 
-    def _tell_end(self, error: Exception | None) -> None:
+    def _end(self, error: Exception | None) -> None:
+        """Tell why no attempt follows, and leave the history on the error."""
+        number, stop = self._number, self._stop
         if is_listening():
-            name = _EVENTS.get(self._stop, "retry.gave_up")
-            reason = {} if self._stop in _EVENTS else {"reason": self._stop}
-            emit(self._context, name, attempt=self.number, error=error, **reason)
-
-    def _was_told_inside(self, error: Exception) -> bool:
-        """Tell whether the error has a history from a retry further inside, to keep."""
-        is_first = self.number == 1 and is_fresh(error, self.since)
-        return self._stop == "nested" or is_first
-
-    def _leave_history(self, error: Exception) -> None:
-        self.history.add(self.number, error, None)
-        is_plain_failure = self._stop in {"max_retries", "not_retryable"}
-        self.history.attach(
+            name = _EVENTS.get(stop, "retry.gave_up")
+            reason = {} if stop in _EVENTS else {"reason": stop}
+            emit(self._context, name, attempt=number, error=error, **reason)
+        if error is None or stop == "nested":
+            return
+        is_first = number == 1
+        if is_first and is_fresh(error, self._since):
+            # A retry further inside has told more than this one could.
+            return
+        is_quiet = is_first and stop in {"max_retries", "not_retryable"}
+        keep(self.failures, (number, error, None))
+        attach(
             error,
-            title="" if self.number == 1 and is_plain_failure else self._title() + ":",
-            is_exhausted=self._stop != "not_retryable" and self._retry.max_retries != 0,
+            self.failures,
+            title=None if is_quiet else f"{self._title()}:",
+            is_exhausted=stop != "not_retryable" and self._retry.max_retries != 0,
         )
+        # The error's traceback leads to the frame that holds this.
+        self.failures.clear()
 
     def _title(self) -> str:
         where = self._context.position_of(self._retry).path
-        attempts = "1 attempt" if self.number == 1 else f"{self.number} attempts"
+        attempts = "1 attempt" if self._number == 1 else f"{self._number} attempts"
         reason = _REASONS[self._stop].format(retry=self._retry)
         return f"{where} gave up after {attempts} ({reason})"
 
@@ -248,8 +248,9 @@ class Repetition:
             f"{self._title()}: retry_if_result refused the last result",
             last_result=result,
         )
-        self.history.add(self.number, None, None)
-        self.history.attach(error, title="", is_exhausted=self._retry.max_retries != 0)
+        keep(self.failures, (self._number, None, None))
+        repeats = self._retry.max_retries != 0
+        attach(error, self.failures, title=None, is_exhausted=repeats)
         try:
             raise error
         finally:

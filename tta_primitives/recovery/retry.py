@@ -30,6 +30,7 @@ from tta_primitives.recovery.classify import (
     listed,
     rejects_as_a_whole,
 )
+from tta_primitives.recovery.hints import is_mute
 from tta_primitives.recovery.options import changed
 from tta_primitives.recovery.repetition import Repetition
 from tta_primitives.recovery.results import discard
@@ -46,6 +47,8 @@ __all__ = ["RetryOptions", "RetryPrimitive"]
 
 _JITTERS = ("full", "equal", "none")
 _ENDINGS = ("raise", "return")
+# A program that makes a type for each error must not fill the memory with them.
+_MOST_TYPES = 64
 
 
 class RetryOptions(TypedDict, total=False):
@@ -196,6 +199,9 @@ class RetryPrimitive(Wrapper[In, Out]):
             self.max_delay,
             self.jitter,
         )
+        is_timeless = isinstance(self.backoff_strategy, str) and not self.initial_delay
+        self._is_immediate = is_timeless and max_retries is not None
+        self._judges_by_type = not (callable(self.retry_on) or callable(self.give_up_on))
         if primitive is not None:
             self._wrap(as_operand(primitive))
 
@@ -230,6 +236,7 @@ class RetryPrimitive(Wrapper[In, Out]):
         super()._wrap(primitive)
         self._needs_position = primitive._needs_position
         self._is_limited = not (self.max_elapsed is self.attempt_timeout is None)
+        self._passing: frozenset[type[Exception]] = frozenset()
         self._rejects_as_a_whole = rejects_as_a_whole(primitive)
         is_special = self._is_limited or self.budget or self.retry_if_result
         is_plain = not (is_special or primitive._needs_position)
@@ -258,7 +265,7 @@ class RetryPrimitive(Wrapper[In, Out]):
         refuses = self.retry_if_result
         try:
             while True:
-                if run.must_wait():
+                if run.must_wait:
                     await asyncio.sleep(run.delay)
                 try:
                     result = await run.attempt(input_data)
@@ -272,7 +279,7 @@ class RetryPrimitive(Wrapper[In, Out]):
                     return cast("Out", run.last_result(result))
                 await discard(result)
         finally:
-            run.history.clear()
+            run.failures.clear()
 
     async def stream(
         self, input_data: In, context: WorkflowContext, /
@@ -282,7 +289,7 @@ class RetryPrimitive(Wrapper[In, Out]):
         is_committed = False
         try:
             while True:
-                if run.must_wait():
+                if run.must_wait:
                     await asyncio.sleep(run.delay)
                 try:
                     async with aclosing(run.stream(input_data)) as chunks:
@@ -294,9 +301,25 @@ class RetryPrimitive(Wrapper[In, Out]):
                     if is_committed or not run.goes_on(error):
                         raise
         finally:
-            run.history.clear()
+            run.failures.clear()
+
+    def _knows_as_passing(self, error: Exception) -> bool:
+        """Tell quickly that errors of this type are retried whatever else they say.
+
+        That saves asking an error that says nothing, the same as many before it.
+        """
+        return type(error) in self._passing and not error.__dict__
 
     def _is_worth_retrying(self, error: Exception) -> bool:
+        is_worth = self._judge(error)
+        # For an error that says nothing by itself, its type has decided.
+        if is_worth and self._judges_by_type and is_mute(error):
+            if len(self._passing) >= _MOST_TYPES:
+                self._passing = frozenset()
+            self._passing |= {type(error)}
+        return is_worth
+
+    def _judge(self, error: Exception) -> bool:
         if self.give_up_on and any_matches(self.give_up_on, error):
             return False
         if self.retry_on is not None:

@@ -151,12 +151,18 @@ class TimeoutPrimitive(Wrapper[In, Out]):
             )
             raise ValueError(msg)
 
+    # What is executed within a limit that is known, if nothing else is to be done.
+    _simple: WorkflowPrimitive[Any, Any] | None = None
+
     def _wrap(self, primitive: WorkflowPrimitive[Any, Any]) -> None:
         super()._wrap(primitive)
         children = self.children()
         self._labels = labels(children)
         # With a fallback it files outcomes under its path.
         self._needs_position = primitive._needs_position or self._fallback is not None
+        self._has_view = primitive._needs_position or primitive._reads_deadline
+        is_simple = self._ask is None and self._fallback is None
+        self._simple = primitive if is_simple else None
         self._reads_deadline = any(child._reads_deadline for child in children)
         self.idempotent = all(child.idempotent for child in children)
 
@@ -170,20 +176,43 @@ class TimeoutPrimitive(Wrapper[In, Out]):
 
     async def execute(self, input_data: In, context: WorkflowContext, /) -> Out:
         """Execute the primitive within the limit."""
-        primitive = self.primitive
-        if primitive is None:
-            primitive = self._wrapped()
+        primitive = self._simple
+        if primitive is not None and context.deadline is None:
+            limit = self._limit
+            deadline = get_running_loop().time() + limit
+            view = self._view(context, deadline) if self._has_view else context
+            execution = primitive.execute(input_data, view)
+            return await until(execution, deadline, limit, self, context)  # type: ignore[no-any-return] - as typed
+        if self._fallback is not None:
+            return await self._or_fallback(self._fallback, input_data, context)
+        limit, deadline = self._limits(input_data, context)
+        return await self._bounded(input_data, context, limit, deadline)
+
+    async def _or_fallback(
+        self,
+        fallback: WorkflowPrimitive[Any, Any],
+        input_data: In,
+        context: WorkflowContext,
+    ) -> Out:
         limit, deadline = self._limits(input_data, context)
         try:
-            if limit <= 0:
-                raise expired(limit, self, context)
-            execution = primitive.execute(input_data, self._view(context, deadline))
-            return await until(execution, deadline, limit, self, context)
+            return await self._bounded(input_data, context, limit, deadline)
         except TimeoutExceededError as error:
-            if self._fallback is None or not _is_up(deadline):
+            if not _is_up(deadline):
                 raise
-            view = self._fallback_view(error, context)
-        return cast("Out", await self._fallback.execute(input_data, view))
+            view = self._fallback_view(fallback, error, context)
+        return cast("Out", await fallback.execute(input_data, view))
+
+    def _bounded(
+        self, input_data: In, context: WorkflowContext, limit: float, deadline: float
+    ) -> Awaitable[Out]:
+        """Begin the execution within the limit."""
+        primitive = self._wrapped()
+        if limit <= 0:
+            raise expired(limit, self, context)
+        view = self._view(context, deadline)
+        execution = primitive.execute(input_data, view)
+        return until(execution, deadline, limit, self, context)
 
     async def stream(
         self, input_data: In, context: WorkflowContext, /
@@ -201,7 +230,7 @@ class TimeoutPrimitive(Wrapper[In, Out]):
         except TimeoutExceededError as error:
             if is_committed or self._fallback is None or not _is_up(deadline):
                 raise
-            view = self._fallback_view(error, context)
+            view = self._fallback_view(self._fallback, error, context)
         async with aclosing(cast("Any", self._fallback.stream(input_data, view))) as other:
             async for chunk in other:
                 yield chunk
@@ -241,21 +270,23 @@ class TimeoutPrimitive(Wrapper[In, Out]):
 
     def _view(self, context: WorkflowContext, deadline: float) -> WorkflowContext:
         """Return the view in which the deadline travels down, if anybody looks at it."""
-        primitive, label = self._wrapped(), self._child_label
-        if label is not None:
-            context = context.below(self, primitive, label)
-        elif primitive._reads_deadline:
-            context = context.child()
-        else:
+        if not self._has_view:
             return context
-        context.deadline = deadline
-        return context
+        label = self._child_label
+        if label is None:
+            view = context.child()
+        else:
+            view = context.below(self, self._wrapped(), label)
+        view.deadline = deadline
+        return view
 
     def _fallback_view(
-        self, error: TimeoutExceededError, context: WorkflowContext
+        self,
+        fallback: WorkflowPrimitive[Any, Any],
+        error: TimeoutExceededError,
+        context: WorkflowContext,
     ) -> WorkflowContext:
         """Tell that the fallback answers; return the view for it."""
-        fallback = cast("WorkflowPrimitive[Any, Any]", self._fallback)
         emit(context, "fallback.used", index=1, error=error)
         outcome = FallbackOutcome(1, fallback.name, (error,))
         context.outcomes[context.position_of(self).path] = outcome
