@@ -132,7 +132,7 @@ class Repetition:
 
     def _limit(self) -> tuple[float, float]:
         """Return the deadline of the next attempt, and the seconds until then."""
-        now = asyncio.get_running_loop().time()
+        now = get_running_loop().time()
         timeout = self._retry.attempt_timeout
         own = None if timeout is None else now + timeout
         deadline = cast("float", earlier(self._deadline, own))
