@@ -129,6 +129,9 @@ class Harness:
         if error is None and problems:
             raise HarnessError("\n".join(problems))
 
+    def __repr__(self) -> str:
+        return f"<Harness seed={self.seed} elapsed={self.elapsed:g}>"
+
     @contextmanager
     def watching(self, *, whole_process: bool = False) -> Iterator[None]:
         """Seed chance, and listen at the door.

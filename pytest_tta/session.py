@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Session", "harness_of", "is_async"]
 
+_OUR_PACKAGES = frozenset({"pytest_tta", "tta_primitives"})
 _RUNNERS = frozenset(
     f"_{scope}_scoped_runner"
     for scope in ("function", "class", "module", "package", "session")
@@ -99,10 +101,15 @@ class Session:
         if entered.is_virtual:
             self._refuse_foreign_loop(item)
         before = self._shared_tasks()
+        stuck = ""
+        result = None
         try:
             result = yield
         except ClockError as error:
-            pytest.fail(_text_of(error), pytrace=False)
+            stuck = f"{type(error).__name__}: {error}"
+        if stuck:
+            # Where asyncio stood is no news; the text says who waits, and where.
+            pytest.fail(stuck, pytrace=False)
         entered.harness.note_left_running(self._shared_tasks() - before)
         problems = entered.harness.verify()
         if problems:
@@ -135,15 +142,19 @@ class Session:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
-        self, item: pytest.Item
+        self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Put into the report what explains the test."""
-        report = yield
         entered = item.stash.get(HARNESS, None)
+        said = ""
+        if entered is not None and call.excinfo is not None:
+            _hide_our_frames()
+            said = str(call.excinfo.value)
+        report = yield
         if entered is not None and report.when == "call":
             report.tta = facts(entered.harness)  # type: ignore[attr-defined] - for other plugins
             if report.failed:
-                shown = sections(entered.harness, is_virtual=entered.is_virtual)
+                shown = sections(entered.harness, said, is_virtual=entered.is_virtual)
                 report.sections.extend(shown)
         return report
 
@@ -189,8 +200,12 @@ def _may_share_a_loop(item: pytest.Item) -> bool:
     )
 
 
-def _text_of(error: BaseException) -> str:
-    return "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+def _hide_our_frames() -> None:
+    """Let pytest leave our lines out of tracebacks; --full-trace shows them."""
+    for name, module in list(sys.modules.items()):
+        # What this module raises has no traceback, and pytest would miss it.
+        if name.partition(".")[0] in _OUR_PACKAGES and name != __name__:
+            module.__dict__.setdefault("__tracebackhide__", True)
 
 
 def _fail_for_tasks(item: pytest.Item, loop: asyncio.AbstractEventLoop) -> None:

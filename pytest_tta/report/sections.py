@@ -20,13 +20,21 @@ def header(settings: Settings) -> str:
     return f"tta: clock={settings.clock}, seed={settings.seed}"
 
 
-def sections(harness: Harness, *, is_virtual: bool) -> Iterator[tuple[str, str]]:
-    """Yield title and text of what explains a failing test."""
+def sections(
+    harness: Harness, said: str, *, is_virtual: bool
+) -> Iterator[tuple[str, str]]:
+    """Yield title and text of what explains a failing test.
+
+    Args:
+        harness: What the test held.
+        said: What the failure itself says already.
+        is_virtual: Whether the test had virtual time.
+    """
     if harness.trace.spans:
         yield "tta trace", harness.trace.outline()
     if is_virtual and harness.clock.sleeps:
         yield "tta clock", "\n".join(_clock_lines(harness))
-    problems = harness.verify()
+    problems = [problem for problem in harness.verify() if problem not in said]
     if problems:
         yield "tta problems", "\n".join(problems)
 
@@ -46,5 +54,5 @@ def _clock_lines(harness: Harness) -> Iterator[str]:
     yield f"{clock.elapsed:g} virtual seconds, {len(sleeps)} waits"
     if len(sleeps) > _MOST_SLEEPS:
         yield f"the last {_MOST_SLEEPS}:"
-    yield from (f"  {sleep!r}" for sleep in sleeps[-_MOST_SLEEPS:])
+    yield from (f"  {sleep}" for sleep in sleeps[-_MOST_SLEEPS:])
     yield from clock.notes

@@ -85,7 +85,7 @@ def test_unknown_fault_path_names_the_nearest(
     """)
     result = run()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*answer/fetsch*", "*answer/fetch*"])
+    result.stdout.fnmatch_lines(["*'answer/fetsch'*nearest: 'answer/fetch'*"])
 
 
 def test_asking_too_late_is_a_clear_error(pytester: pytest.Pytester, run: Run) -> None:
@@ -185,3 +185,24 @@ def test_failure_shows_trace_and_waits(pytester: pytest.Pytester, run: Run) -> N
     result = run("--tta")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*tta trace*", "slow*", "*tta clock*", "*60*"])
+
+
+def test_traceback_shows_the_users_lines_alone(
+    pytester: pytest.Pytester, run: Run
+) -> None:
+    """What stands between a test and its step is left out, unless --full-trace asks."""
+    pytester.makepyfile("""
+        from tta_primitives import WorkflowContext, step
+        from tta_primitives.recovery import RetryPrimitive
+
+        @step
+        async def broken(number): raise OSError("disk on fire")
+
+        async def test_broken(tta):
+            await RetryPrimitive(broken, max_retries=1).execute(1, WorkflowContext())
+    """)
+    result = run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*async def broken*", "*OSError: disk on fire"])
+    result.stdout.no_fnmatch_line("*door.py*")
+    run("--full-trace").stdout.fnmatch_lines(["*door.py*"])
