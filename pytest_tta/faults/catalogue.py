@@ -359,7 +359,9 @@ def _checked_error(error: ErrorSource) -> ErrorSource:
     if isinstance(error, type) and issubclass(error, BaseException):
         _try_making(error)
         return error
-    if isinstance(error, BaseException) or (callable(error) and not isinstance(error, type)):
+    if isinstance(error, BaseException) or (
+        callable(error) and not isinstance(error, type)
+    ):
         return error
     msg = (
         f"error={error!r} must be an exception, a class of exceptions, or a function of "

@@ -70,17 +70,11 @@ class _Hanging:
     path: str
     number: int
     where: str
-    is_bounded: bool
 
     def __str__(self) -> str:
-        bound = (
-            "a deadline is above it"
-            if self.is_bounded
-            else "nothing above it sets a deadline: put a TimeoutPrimitive around it"
-        )
         return (
             f"{self.path} (call {self.number}) hangs, as hang() scripted at {self.where}; "
-            f"{bound}"
+            "only a time limit around it ends that: use TimeoutPrimitive"
         )
 
 
@@ -203,7 +197,9 @@ class FaultInjector(Interceptor):
             return f"{scripted} was never reached: {there or 'no workflow has run'}"
         if any(matches(rule.place, path) for path in known):
             return f"{scripted} was never reached: nothing called that position"
-        return f"{scripted} was never reached: no such position; {hint(rule.place, known)}"
+        return (
+            f"{scripted} was never reached: no such position; {hint(rule.place, known)}"
+        )
 
     def _attempt(self, call: Call) -> Attempt:
         """Count a call at its site."""
@@ -214,7 +210,9 @@ class FaultInjector(Interceptor):
         now = asyncio.get_running_loop().time()
         if self.began is None:
             self.began = now
-        return Attempt(call, path, self._counts[path], round(now - self.began, 9), self.seed)
+        return Attempt(
+            call, path, self._counts[path], round(now - self.began, 9), self.seed
+        )
 
     def _striking(self, attempt: Attempt) -> list[_Scripted]:
         """Return the rules that strike this call, the one that acts last first."""
@@ -280,8 +278,7 @@ class FaultInjector(Interceptor):
     def _hang_of(self, scripted: _Scripted, attempt: Attempt) -> _Hanging | None:
         if not isinstance(scripted.rule.fault, Hang):
             return None
-        is_bounded = attempt.call.context.deadline is not None
-        return _Hanging(attempt.path, attempt.number, scripted.where, is_bounded)
+        return _Hanging(attempt.path, attempt.number, scripted.where)
 
     def _release(self, hanging: _Hanging | None) -> None:
         if hanging in self._hanging:
@@ -350,7 +347,9 @@ class FaultSite:
         self, value: object, *, when: Schedule | None = None, after_chunks: int = 0
     ) -> FaultSite:
         """Return another output instead of executing the call; see `returns`."""
-        return self.inject(catalogue.returns(value, after_chunks=after_chunks), when=when)
+        return self.inject(
+            catalogue.returns(value, after_chunks=after_chunks), when=when
+        )
 
     def __repr__(self) -> str:
         return f"<FaultSite {self._place!r}>"

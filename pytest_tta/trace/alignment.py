@@ -86,7 +86,9 @@ class Comparison:
         self._known_paths = known_paths
         self._pairs: dict[tuple[int, int], Row | None] = {}
 
-    def align(self, spans: Sequence[Span], items: Sequence[Item], path: str) -> list[Row]:
+    def align(
+        self, spans: Sequence[Span], items: Sequence[Item], path: str
+    ) -> list[Row]:
         """Return the lines for siblings beside the patterns of them.
 
         Args:
@@ -215,7 +217,11 @@ class _Search:
         return i == len(self._items) - 1 and isinstance(self._items[i], AnyOrder)
 
     def _ways_of_one(self, item: S, i: int, j: int) -> Iterator[Way]:
-        row = self._comparison.pair(self._spans[j], item) if j < len(self._spans) else None
+        row = (
+            self._comparison.pair(self._spans[j], item)
+            if j < len(self._spans)
+            else None
+        )
         if row is not None:
             yield [row], (i + 1, j + 1)
         yield [self._missing(item)], (i + 1, j)
@@ -232,7 +238,10 @@ class _Search:
         sizes = (left,) if self._takes_all(i) else dict.fromkeys(usual)
         for size in sizes:
             if 0 <= size <= left:
-                yield self._unordered(group, self._spans[j : j + size]), (i + 1, j + size)
+                yield (
+                    self._unordered(group, self._spans[j : j + size]),
+                    (i + 1, j + size),
+                )
 
     def _unordered(self, group: AnyOrder, spans: Sequence[Span]) -> list[Row]:
         """Give each pattern a span of its own, exact ones first."""
@@ -240,9 +249,9 @@ class _Search:
         table = _Table(group.patterns, spans, pair)
         chosen = {**table.exact(), **table.rest()}
         rows = [
-            row if j in chosen and (row := pair(span, group.patterns[chosen[j]])) else (
-                self._unexpected(span)
-            )
+            row
+            if j in chosen and (row := pair(span, group.patterns[chosen[j]]))
+            else (self._unexpected(span))
             for j, span in enumerate(spans)
         ]
         taken = set(chosen.values())
@@ -257,7 +266,11 @@ class _Search:
         where = f"{self._path}: " if self._path else ""
         known = any(pattern.fits(name) for name in names) or "/" in pattern.name
         near = "" if known else f"; {hint(pattern.name, names)}"
-        return Row(None, pattern, [f"{where}{pattern!r} was expected here and did not run{near}"])
+        return Row(
+            None,
+            pattern,
+            [f"{where}{pattern!r} was expected here and did not run{near}"],
+        )
 
 
 class _Table:

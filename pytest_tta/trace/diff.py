@@ -81,7 +81,9 @@ def _lines(row: Row, depth: int) -> Iterator[str]:
     if row.mark == "~":
         yield from (f"~ {indent}  ^ {problem}" for problem in row.problems)
     if row.rows is None:
-        yield from _plain_lines(row.span, depth + 1, row.mark if row.mark == "+" else " ")
+        yield from _plain_lines(
+            row.span, depth + 1, row.mark if row.mark == "+" else " "
+        )
     else:
         for below in row.rows:
             yield from _lines(below, depth + 1)

@@ -281,7 +281,9 @@ class Recording:
             primitive = root._call.primitive
             if (id(primitive), root.path) not in seen:
                 seen.add((id(primitive), root.path))
-                known.update((path, None) for path, _ in positions(primitive, root.path))
+                known.update(
+                    (path, None) for path, _ in positions(primitive, root.path)
+                )
         known.update((span.path, None) for span in self.spans)
         return list(known)
 

@@ -97,7 +97,11 @@ def test_events_stand_at_the_span_in_which_they_happened():
     """An event has its time, its name and a copy of its detail."""
     trace, _ = record(Again(failing(1)).named("answer"), "q")
     (event,) = trace.find("answer").events
-    assert (event.at, event.name, event.detail["delay"]) == (0.5, "again.scheduled", 1.5)
+    assert (event.at, event.name, event.detail["delay"]) == (
+        0.5,
+        "again.scheduled",
+        1.5,
+    )
     assert isinstance(event.detail["error"], ValueError)
     assert trace.spans_at("llm")[0].events == []
 
@@ -310,7 +314,9 @@ def test_the_outline_can_show_events():
     """An event stands below the span in which it happened."""
     trace, _ = record(Again(failing(1)).named("answer"), "q")
     outline = trace.outline(durations=False, events=True)
-    assert outline.splitlines()[1] == "  ! again.scheduled error=ValueError('q') delay=1.5"
+    assert (
+        outline.splitlines()[1] == "  ! again.scheduled error=ValueError('q') delay=1.5"
+    )
 
 
 def test_find_takes_paths_ends_of_paths_patterns_and_numbers():
