@@ -1298,14 +1298,18 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
     async def execute(self, input_data: In, context: WorkflowContext, /) -> tuple[*Ts]:
         """Run the branches at the same time; return their outputs in operand order."""
         tolerance = self._tolerance()
-        run = _run_branch if tolerance is None else tolerance.run
         plan = self._heard_plan if is_listening() else self._plan
         tasks: list[asyncio.Task[Any]] = []
         try:
             async with asyncio.TaskGroup() as group:
                 for (one, label), name in zip(plan, self._labels, strict=True):
-                    view = self._view(one, label, context)
-                    branch = run(one, input_data, view)
+                    view = context
+                    if label is not None or self._isolate:
+                        view = self._view(one, label, context)
+                    if tolerance is None:
+                        branch = one.execute(input_data, view)
+                    else:
+                        branch = tolerance.run(one, input_data, view)
                     tasks.append(group.create_task(branch, name=name))
             outputs: Any = tuple([task.result() for task in tasks])
             return outputs  # type: ignore[no-any-return]
@@ -1386,14 +1390,6 @@ def _check_min_success(value: int | None, branches: int) -> int | None:
         )
         raise ValueError(msg)
     return value
-
-
-def _run_branch(
-    branch: AnyPrimitive,
-    input_data: Any,  # noqa: ANN401 - any primitive's input
-    context: WorkflowContext,
-) -> Coroutine[Any, Any, Any]:
-    return branch.execute(input_data, context)
 
 
 class _Tolerance:
