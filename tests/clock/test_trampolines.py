@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import dataclasses
+import importlib
 import math
 import pickle
 import queue
@@ -18,6 +20,7 @@ from time import monotonic, perf_counter, perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings, strategies
 
 from pytest_tta.clock import functions, trampolines
 from pytest_tta.clock.clock import VirtualClock
@@ -330,18 +333,45 @@ def test_an_interpreter_whose_time_is_fixed_is_named(
 
 @pytest.mark.parametrize(
     "name",
-    ["threading", "queue", "subprocess", "asyncio.base_events", "_pytest.timing"],
+    [
+        "threading",
+        "queue",
+        "subprocess",
+        "asyncio.base_events",
+        "_pytest.timing",
+        "pytest_timeout",
+        "hypothesis.core",
+    ],
 )
 def test_waiting_and_measuring_packages_keep_real_time(
     clock: VirtualClock, name: str
 ) -> None:
     """A lock with a time limit must not wait for a clock that stands still."""
-    namespace = vars(sys.modules[name])
+    namespace = vars(importlib.import_module(name))
 
     held = [key for key, value in namespace.items() if value in TRAMPOLINES.values()]
 
     assert held == []
     assert namespace.get("time", REAL_TIME) in {REAL_TIME, *REAL.values()}
+
+
+@pytest.mark.parametrize("around", [True, False], ids=["around", "inside"])
+def test_deadlines_of_hypothesis_are_real(*, around: bool) -> None:
+    """An example may sleep for an hour, wherever the clock is entered."""
+    slept: list[float] = []
+
+    @settings(deadline=500, max_examples=3, database=None)
+    @given(strategies.integers())
+    def example(number: int) -> None:
+        with contextlib.nullcontext() if around else VirtualClock():
+            before = time.monotonic()
+            time.sleep(3600)
+            slept.append(time.monotonic() - before)
+
+    with VirtualClock() if around else contextlib.nullcontext():
+        example()
+
+    assert set(slept) == {3600.0}
 
 
 def test_a_package_that_keeps_real_time_may_be_imported_later(
