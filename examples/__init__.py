@@ -1,0 +1,1 @@
+"""Examples that run for real, and that `pytest --tta examples` tests."""
