@@ -1,4 +1,6 @@
-"""What can go wrong at a primitive: errors, lost answers, silence, delay, bad output."""
+"""What can go wrong at a primitive: errors, lost answers, silence, bad output."""
+
+# ruff: noqa: ANN401 - outputs of any primitive
 
 from __future__ import annotations
 
@@ -70,7 +72,7 @@ class Fault:
 
     after_chunks: int
 
-    async def execute(self, strike: Strike) -> Any:  # noqa: ANN401 - any primitive's output
+    async def execute(self, strike: Strike) -> Any:
         """Act in place of, or around, an execution."""
         raise NotImplementedError
 
@@ -254,7 +256,7 @@ class Returns(Fault):
         strike.tell()
         return _own(self.value)
 
-    async def _rest(self, call: Call, chunks: Chunks) -> Chunks:  # noqa: ARG002 - replaced
+    async def _rest(self, call: Call, chunks: Chunks) -> Chunks:  # noqa: ARG002
         yield _own(self.value)
 
     def _arguments(self) -> list[str]:
@@ -364,8 +366,8 @@ def _checked_error(error: ErrorSource) -> ErrorSource:
     ):
         return error
     msg = (
-        f"error={error!r} must be an exception, a class of exceptions, or a function of "
-        "the call that returns an exception"
+        f"error={error!r} must be an exception, a class of exceptions, or a function "
+        "of the call that returns an exception"
     )
     raise TypeError(msg)
 
@@ -375,8 +377,8 @@ def _try_making(kind: type[BaseException]) -> None:
         kind()
     except TypeError as error:
         msg = (
-            f"error={kind.__name__} cannot be made without arguments ({error}); give an "
-            f"instance, {kind.__name__}(...), or a function of the call"
+            f"error={kind.__name__} cannot be made without arguments ({error}); give "
+            f"an instance, {kind.__name__}(...), or a function of the call"
         )
         raise TypeError(msg) from None
 
@@ -390,13 +392,11 @@ def _own(value: Any) -> Any:
 
 
 def _made(source: ErrorSource, call: Call) -> BaseException:
-    """Return a new error: one that was raised before would bring its traceback along."""
+    """Return a new error: one that was raised before brings its traceback along."""
     if isinstance(source, BaseException):
         twin = detached(source)
         return twin if isinstance(twin, type(source)) else source
-    if isinstance(source, type):
-        return source()
-    made = source(call)
+    made: object = source() if isinstance(source, type) else source(call)
     if not isinstance(made, BaseException):
         msg = f"{_written(source)} returned {made!r} for fail(...), not an exception"
         raise TypeError(msg)

@@ -1,5 +1,7 @@
 """The interceptor that makes calls go wrong, and what a test holds of it."""
 
+# ruff: noqa: ANN401 - outputs of any primitive
+
 from __future__ import annotations
 
 import asyncio
@@ -73,8 +75,8 @@ class _Hanging:
 
     def __str__(self) -> str:
         return (
-            f"{self.path} (call {self.number}) hangs, as hang() scripted at {self.where}; "
-            "only a time limit around it ends that: use TimeoutPrimitive"
+            f"{self.path} (call {self.number}) hangs, as hang() scripted at "
+            f"{self.where}; only a time limit around it ends that: use TimeoutPrimitive"
         )
 
 
@@ -291,8 +293,8 @@ class FaultInjector(Interceptor):
 class FaultSite:
     """A place in a workflow, to let faults strike there.
 
-    Every method takes `when`, the schedule, and returns the site, so that several faults
-    can be scripted in one statement.
+    Every method takes `when`, the schedule, and returns the site, so that several
+    faults can be scripted in one statement.
     """
 
     __slots__ = ("_injector", "_place")

@@ -1,12 +1,13 @@
 """Which faults strike where and when: plain data that can be pasted, compared, sent."""
 
+# ruff: noqa: ANN401 - plain data of any shape
+
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from pytest_tta.faults.catalogue import (
     Fail,
@@ -42,9 +43,12 @@ from pytest_tta.paths import check_place, matches
 from tta_primitives.primitive import WorkflowPrimitive
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from tta_primitives.door import Call
 
 __all__ = ["FaultPlan", "FaultRule", "Place"]
+
+M = TypeVar("M")
 
 Place: TypeAlias = "str | WorkflowPrimitive[Any, Any] | Callable[[Call], bool]"
 
@@ -176,8 +180,8 @@ def _check_place(place: object) -> None:
         isinstance(place, WorkflowPrimitive) or callable(place)
     ):
         msg = (
-            f"place={place!r} must be a path such as 'retry/llm', a primitive, the async "
-            "function of a step, or a function of the call that returns True or False"
+            f"place={place!r} must be a path such as 'retry/llm', a primitive, the "
+            "async function of a step, or a function of the call that returns True or False"
         )
         raise TypeError(msg)
 
@@ -205,8 +209,9 @@ def _answer(predicate: Callable[[Call], bool], call: Call) -> bool:
     if not isinstance(answer, bool):
         name = _name_of(predicate)
         msg = (
-            f"place={name} returned {answer!r} for the call at {call.path!r}; it is asked "
-            "about each call and must return True or False; to name a step, give its path"
+            f"place={name} returned {answer!r} for the call at {call.path!r}; it is "
+            "asked about each call and must return True or False; to name a step, give "
+            "its path"
         )
         raise TypeError(msg)
     return answer
@@ -312,11 +317,13 @@ def _fault_from(plain: Mapping[str, Any]) -> Fault:
     return _maker(_FAULTS, "fault", arguments.pop("name", None))(**arguments)
 
 
-def _maker(makers: Mapping[str, Any], what: str, name: object) -> Any:
-    if name not in makers:
+def _maker(
+    makers: Mapping[str, Callable[..., M]], what: str, name: object
+) -> Callable[..., M]:
+    if not isinstance(name, str) or name not in makers:
         msg = f"{what}={name!r} must be one of {', '.join(map(repr, makers))}"
         raise ValueError(msg)
-    return makers[name]  # type: ignore[index] - a key, so a str
+    return makers[name]
 
 
 def _error_from(plain: Mapping[str, Any]) -> Any:
@@ -326,5 +333,5 @@ def _error_from(plain: Mapping[str, Any]) -> Any:
         kind = getattr(kind, part, None)
     if not (isinstance(kind, type) and issubclass(kind, BaseException)):
         msg = f"type={plain['type']!r} must name a class of exceptions, 'module:Class'"
-        raise ValueError(msg)
+        raise ValueError(msg)  # noqa: TRY004 - the text is wrong, not its type
     return kind(*plain["args"]) if "args" in plain else kind

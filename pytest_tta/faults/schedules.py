@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from tta_primitives.arguments import check_count, seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import timedelta
 
     from tta_primitives.door import Call
@@ -57,7 +57,7 @@ class Attempt:
         return self
 
     def draw(self) -> float:
-        """Return the next number in [0, 1) for this seed, path, call number and fault."""
+        """Return the next number in [0, 1) for this seed, path, call and fault."""
         self._draws += 1
         text = f"{self.seed}\n{self.path}\n{self.number}\n{self._lots}\n{self._draws}"
         digest = hashlib.blake2b(text.encode(), digest_size=8).digest()

@@ -1,7 +1,7 @@
 """Lay patterns beside spans so that as little as possible is left over.
 
-A trace matches when nothing is left over and no attribute differs; otherwise what is left
-over is the difference. So there is one search, not one that decides and one that explains.
+A trace matches when nothing is left over and no attribute differs; otherwise what is
+left over is the difference. So one search decides and explains.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Row:
         self.pattern = pattern
         self.problems = problems
         self.rows = rows
-        self.total = len(problems) + sum(row.total for row in rows or ())
+        below = sum(row.total for row in rows or ())
+        self.total: int = len(problems) + below
 
     @property
     def mark(self) -> Mark:
@@ -142,8 +143,9 @@ def _attribute_problems(span: Span, pattern: S) -> Iterator[str]:
             yield str(error)
             continue
         if not attribute_holds(expected, actual):
-            is_class = isinstance(expected, type)
-            wanted = expected.__name__ if is_class else shorten(expected)  # type: ignore[attr-defined] - a class
+            wanted = (
+                expected.__name__ if isinstance(expected, type) else shorten(expected)
+            )
             yield f"{span.path}: {name} is {shorten(actual)}, expected {wanted}"
 
 
@@ -152,7 +154,7 @@ Way: TypeAlias = "tuple[list[Row], Place]"
 
 
 class _Search:
-    """The best way to lay these items beside these spans: Dijkstra's, from the beginning.
+    """The best way to lay these items beside these spans, by Dijkstra's algorithm.
 
     A place is how many items and how many spans are done with. What matches costs
     nothing and is followed first, so that a trace that matches is walked through once.

@@ -32,8 +32,10 @@ def explain(trace: Trace, pattern: object) -> list[str]:
     patterns = _patterns(pattern)
     if patterns is None:
         return [
-            "a trace equals S(...), or a list of S(...) for several runs, and was "
-            f"compared with {pattern!r}"
+            (
+                "a trace equals S(...), or a list of S(...) for several runs, and was "
+                f"compared with {pattern!r}"
+            )
         ]
     rows = compared(trace.roots, patterns, trace._recording)
     problems = [problem for row in rows for problem in row.all_problems()]
@@ -54,8 +56,9 @@ def tree_diff(trace: Trace, pattern: object) -> list[str]:
 
 
 def _patterns(pattern: object) -> Sequence[S] | None:
-    patterns = pattern if isinstance(pattern, (list, tuple)) else [pattern]
-    return patterns if all(isinstance(one, S) for one in patterns) else None
+    given = pattern if isinstance(pattern, (list, tuple)) else [pattern]
+    patterns = [one for one in given if isinstance(one, S)]
+    return patterns if len(patterns) == len(given) else None
 
 
 def _summary(problems: list[str]) -> str:

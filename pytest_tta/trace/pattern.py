@@ -1,10 +1,10 @@
-"""What a test expects of a trace: `S("answer", S("retry", attempts=3), no("fallback"))`."""
+"""What a test expects of a trace: `S("answer", S("llm"), no("fallback"))`."""
 
 from __future__ import annotations
 
 from difflib import get_close_matches
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_tta.paths import check_place, matches
 from pytest_tta.trace.snapshot import RecordedError
@@ -118,7 +118,7 @@ class AnyOrder:
 
 
 class No:
-    """What must not have happened anywhere below the span in whose pattern it stands."""
+    """What must not have run anywhere below the span in whose pattern it stands."""
 
     __slots__ = ("pattern",)
 
@@ -217,5 +217,5 @@ def _checked_attributes(
     return dict(attributes)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return value.__name__ if isinstance(value, type) else repr(value)

@@ -72,15 +72,16 @@ class TraceRecorder(Observer):
 
     def finished(self, call: Call, /) -> None:
         """Write down how a call ended."""
-        status = call.status
+        # It no longer runs: that status is of no interest here.
+        status: Any = call.status
         error = None if status == "ok" else call.error
         if error is not None:
             error = detached(error)
         output = call.output
         if type(output) not in ATOMS:
             output = snapshot(output)
-        ended = ("ended", call, self._time(), status, output, error)
-        self._recording.log.append(ended)  # type: ignore[arg-type] - it no longer runs
+        ended = self._time()
+        self._recording.log.append(("ended", call, ended, status, output, error))
 
     def _time(self) -> float:
         # To ask for the running loop costs a system call on CPython 3.11, so it is not

@@ -1,10 +1,12 @@
 """Copies that later changes do not reach: of values, and of errors without frames."""
 
+# ruff: noqa: ANN401 - values of any type
+
 from __future__ import annotations
 
 import copy
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
 import fractions
@@ -24,8 +26,8 @@ E = TypeVar("E", bound=BaseException)
 ATOMS: frozenset[type] = frozenset(
     {
         type(None), bool, int, float, complex, str, bytes, type(Ellipsis),
-        datetime.date, datetime.datetime, datetime.time, datetime.timedelta,
-        datetime.timezone, decimal.Decimal, fractions.Fraction, uuid.UUID, range,
+        dt.date, dt.datetime, dt.time, dt.timedelta,
+        dt.timezone, decimal.Decimal, fractions.Fraction, uuid.UUID, range,
         pathlib.PurePosixPath, pathlib.PosixPath, pathlib.PureWindowsPath,
         pathlib.WindowsPath, re.Pattern, type, types.FunctionType,
         types.BuiltinFunctionType, types.ModuleType,
@@ -63,7 +65,8 @@ class StandIn:
             return self is other or (self._target() is not None and self._is(other))
         return other is not None and other is self._target()
 
-    __hash__ = None  # type: ignore[assignment] - it equals an object with another hash
+    # It equals an object that has another hash.
+    __hash__ = None  # type: ignore[assignment]
 
     def _is(self, other: StandIn) -> bool:
         return self._target() is other._target()
@@ -84,7 +87,7 @@ def shorten(value: object, length: int = _SHOWN) -> str:
     return shown if len(shown) <= length else f"{shown[: length - 1]}…"
 
 
-def snapshot(value: object) -> Any:  # noqa: ANN401 - of the same type, or a StandIn
+def snapshot(value: object) -> Any:
     """Return a copy that later changes of the value do not reach; it never fails.
 
     Containers, dataclasses, named tuples and types that know how to copy themselves are
@@ -119,7 +122,7 @@ class _Copier:
         self._met[id(value)] = twin
         return twin
 
-    def _by_kind(self, value: Any, kind: type, depth: int) -> Any:
+    def _by_kind(self, value: Any, kind: type, depth: int) -> Any:  # noqa: PLR0911
         if kind in _FILLED:
             return self._filled(value, kind, depth)
         if kind in {tuple, frozenset, set} or _is_named_tuple(kind):
@@ -193,28 +196,29 @@ def detached(error: E) -> E:
     with the same text.
     """
     try:
-        twin = _same_error(error)
-        if str(twin) == str(error):
-            return twin
+        twin: E = _same_error(error)
+        is_alike = str(twin) == str(error)
     except Exception:  # noqa: BLE001 - an exception's class may refuse anything
-        pass
-    return _described(error)
+        is_alike = False
+    return twin if is_alike else _described(error)
 
 
-def _same_error(error: E) -> E:
+def _same_error(error: BaseException) -> Any:
+    kind = type(error)
     if isinstance(error, BaseExceptionGroup):
         inner = [detached(one) for one in error.exceptions]
-        twin = type(error).__new__(type(error), error.message, inner)
+        twin = kind.__new__(kind, error.message, inner)
     else:
-        args = error.__reduce__()[1]  # type: ignore[index] - exceptions reduce to tuples
-        twin = type(error).__new__(type(error), *args)
-        _builtin_base(type(error)).__init__(twin, *args)
+        # An exception reduces to its class, arguments and attributes.
+        args: Any = error.__reduce__()[1]
+        twin = kind.__new__(kind, *args)
+        _builtin_base(kind).__init__(twin, *args)
     twin.__dict__.update(error.__dict__)
-    return twin  # type: ignore[return-value] - of the same class
+    return twin
 
 
 def _builtin_base(kind: type[BaseException]) -> Any:
-    """Return the nearest base that is written in C: its `__init__` sets the C fields."""
+    """Return the nearest base that is written in C: its `__init__` sets its fields."""
     return next(one for one in kind.__mro__ if not one.__flags__ & _HEAP_TYPE)
 
 
@@ -242,4 +246,5 @@ def _text(error: BaseException) -> str:
 
 
 def _described(error: BaseException) -> Any:
+    """Return what stands for an error that cannot be copied, whatever its class."""
     return RecordedError(error)

@@ -134,7 +134,7 @@ class Span:
 
     @property
     def duration(self) -> float | None:
-        """How long it took, in seconds of the event loop's clock; None if unfinished."""
+        """How long it took, in seconds of the loop's clock; None if unfinished."""
         ended = self._now()._ended
         return None if ended is None else _exact(ended - self._began)
 
@@ -163,8 +163,8 @@ class Span:
         primitive = self._call.primitive
         if not isinstance(primitive, Wrapper):
             msg = (
-                f"{self.path}: attempts cannot be counted, a {self.kind} wraps nothing; "
-                "ask the retry around it, or for execution="
+                f"{self.path}: attempts cannot be counted, a {self.kind} wraps "
+                "nothing; ask the retry around it, or for execution="
             )
             raise SpanNotFoundError(msg)
         wrapped = labels(primitive.children())[0]
@@ -216,12 +216,12 @@ Ended: TypeAlias = (
 class Recording:
     """What a recorder wrote down, and the spans that it amounts to.
 
-    Writing happens while workflows run and must cost next to nothing, so it only adds to
-    a log; spans are made of the log when somebody looks at them.
+    Writing happens while workflows run and must cost next to nothing, so it only adds
+    to a log; spans are made of the log when somebody looks at them.
 
     Attributes:
-        log: When a call began (its task's name and input), what happened in it (name and
-            detail), and how it ended (status, output, error), with loop times.
+        log: When a call began (its task's name and input), what happened in it (name
+            and detail), and how it ended (status, output, error), with loop times.
         began: The loop time that counts as zero; that of the first call unless set.
     """
 

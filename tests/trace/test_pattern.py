@@ -12,6 +12,7 @@ from pytest_tta.trace import S, Trace, TraceRecorder, any_order, explain, no, tr
 from tta_primitives import StepPrimitive, WorkflowContext
 from tta_primitives.door import listening
 from tta_primitives.recovery.retry import RetryPrimitive
+import contextlib
 
 
 def record(*runs):
@@ -20,10 +21,8 @@ def record(*runs):
 
     async def main():
         for workflow in runs:
-            try:
+            with contextlib.suppress(ValueError):
                 await workflow.execute("q", WorkflowContext())
-            except ValueError:
-                pass
 
     with listening(observers=(recorder,)):
         VirtualClock().run(main())
@@ -221,7 +220,7 @@ def test_a_pattern_prints_as_code():
         (lambda: S(""), "name='' must be labels"),
         (lambda: S("a", "b"), r"'b' cannot stand among the children of S\('a'\)"),
         (lambda: S("a", statsu="ok"), "no attribute 'statsu'; nearest: 'status'"),
-        (lambda: any_order(), r"any_order\(...\) takes one or more S"),
+        (any_order, r"any_order\(...\) takes one or more S"),
         (lambda: any_order(S("a"), no("b")), r"any_order\(...\) takes one or more S"),
         (lambda: no("a@2"), "names one execution"),
     ],
@@ -237,11 +236,15 @@ def test_absence_of_an_unknown_name_is_no_success():
     trace = record(ABC)
     assert trace != S("answer", no("bb"))
     assert explain(trace, S("answer", no("bb"))) == [
-        "trace differs: answer: no('bb') cannot be decided, nothing in this workflow has "
-        "that name; nearest: 'b'",
+        (
+            "trace differs: answer: no('bb') cannot be decided, nothing in this workflow has "
+            "that name; nearest: 'b'"
+        ),
         "~ answer 0s",
-        "~   ^ answer: no('bb') cannot be decided, nothing in this workflow has that "
-        "name; nearest: 'b'",
+        (
+            "~   ^ answer: no('bb') cannot be decided, nothing in this workflow has that "
+            "name; nearest: 'b'"
+        ),
         "    a 0s",
         "    b 0s",
         "    c 0s",
@@ -272,8 +275,10 @@ def test_a_mismatch_names_each_difference_and_shows_the_tree():
     pattern = S("answer", S("a", output="x"), S("guard"), S("c"), output="qabc")
     assert explain(trace, pattern) == [
         "trace differs in 3 places: answer/a: output is 'qa', expected 'x'",
-        "  answer: S('guard') was expected here and did not run; there are 'a', "
-        "'answer', 'b' and 1 more",
+        (
+            "  answer: S('guard') was expected here and did not run; there are 'a', "
+            "'answer', 'b' and 1 more"
+        ),
         "  answer/b was not expected here",
         "  answer 0s",
         "~   a 0s",

@@ -292,21 +292,15 @@ def test_h39_the_outline_does_not_depend_on_which_branch_goes_first(slow):
 
     branches = (Late(branch(name, 0)).named(f"late_{name}") for name in "ab")
     trace, _ = record(ParallelPrimitive(*branches).named("all"))
-    assert trace.outline(durations=False) == "\n".join(
-        ["all", "  late_a", "    a", "  late_b", "    b"]
-    )
+    assert trace.outline(durations=False) == "all\n  late_a\n    a\n  late_b\n    b"
 
 
 def test_the_outline_shows_what_was_not_usual():
     """Executions are numbered, durations exact, failures named."""
     trace, _ = record(Again(failing(3)).named("answer"), "q")
-    assert trace.outline() == "\n".join(
-        [
-            "answer 4.5s failed: ValueError",
-            "  llm 0.5s failed: ValueError",
-            "  llm@2 0.5s failed: ValueError",
-            "  llm@3 0.5s failed: ValueError",
-        ]
+    assert (
+        trace.outline()
+        == "answer 4.5s failed: ValueError\n  llm 0.5s failed: ValueError\n  llm@2 0.5s failed: ValueError\n  llm@3 0.5s failed: ValueError"
     )
 
 
