@@ -278,8 +278,10 @@ def test_a_wait_with_a_limit_counts_after_some_patience_and_is_noted(
             wait()
 
     thread = start(owned, run)
+    began = REAL["monotonic_ns"]()
     seen = list(verdicts(owned))
 
+    assert REAL["monotonic_ns"]() - began >= threads_module.PATIENCE_NS
     assert seen[0].name == "worker"
     assert len(owned.notes) == 1
     assert owned.notes[0].startswith(
@@ -495,7 +497,7 @@ def test_a_job_lends_its_thread_to_the_clock(owned: OwnedThreads) -> None:
 def test_nothing_is_kept_after_closing(owned: OwnedThreads) -> None:
     """Threads, and what they waited for, are let go, and none is adopted any more."""
     event = threading.Event()
-    reference = weakref.ref(event)
+    reference = weakref.ref(event._cond._waiters)  # type: ignore[attr-defined]
     thread = start(owned, event.wait)
     for _ in verdicts(owned):
         pass
