@@ -39,7 +39,7 @@ def memory_key(value: Any) -> Hashable:  # noqa: ANN401 - narrowed by its exact 
     if kind is dict and _PLAIN.issuperset(map(type, value.values())):
         # Half the time of a text. Version 2 writes types and values and nothing else:
         # version 3 and later also write which objects are the same.
-        try:  # noqa: SIM105 - `suppress` costs half as much as all the rest
+        try:
             return marshal.dumps(sorted(value.items()), 2)
         except (TypeError, ValueError):
             pass  # Its keys cannot be sorted, or are not plain.
