@@ -310,13 +310,13 @@ class Policy:
         )
 
     def _has_last_chance(self) -> bool:
-        """Tell whether the outside could still wake somebody, for a second."""
+        """Tell whether the outside could still wake somebody; for a second, or in `real`."""
         if not (self._could_be_woken() or self.clock.threads.alive()):
             return False
         now = _real_ns()
         if self._stuck_since is None:
             self._stuck_since = now
-        return now - self._stuck_since < LAST_CHANCE_NS
+        return self.clock.is_real or now - self._stuck_since < LAST_CHANCE_NS
 
     def _could_be_woken(self) -> bool:
         if self._outside.jobs:

@@ -201,6 +201,20 @@ def test_deadlock_beside_idle_threads_waits_for_a_last_chance(
         VirtualClock().run(body())
 
 
+def test_rounds_are_counted_for_one_instant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long run is no spin as long as time moves in between."""
+    monkeypatch.setattr(policy, "SPIN_ROUNDS", 100)
+
+    async def body() -> None:
+        async with asyncio.timeout(1000):
+            for _ in range(300):
+                await asyncio.sleep(1)
+
+    clock = VirtualClock()
+    clock.run(body())
+    assert clock.elapsed == 300.0
+
+
 def test_held_clock_names_the_culprit() -> None:
     """Work that holds the clock beyond the cap is named."""
 

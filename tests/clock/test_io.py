@@ -203,7 +203,7 @@ def test_h06_bare_sockets_in_one_loop(instant: bool) -> None:
         listener.close()
         return answer, clock.elapsed
 
-    clock = VirtualClock()
+    clock = VirtualClock(hold_cap=1)
     assert clock.run(body(clock)) == (b"QUESTION", 5.0)
 
 
@@ -224,9 +224,50 @@ def test_h06_a_socket_pair_in_one_loop() -> None:
             await each.wait_closed()
         return answer, clock.elapsed
 
-    clock = VirtualClock()
+    clock = VirtualClock(hold_cap=1)
     assert clock.run(body(clock)) == (b"answer\n", 5.0)
     assert clock.notes == []
+
+
+_CLIENT = """
+import socket, sys, time
+connection = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+connection.sendall(b"question\\n")
+connection.recv(100)
+time.sleep(10)
+"""
+
+
+def test_a_client_outside_owes_nothing_to_an_answer() -> None:
+    """A server that has answered does not wait for what its client says next."""
+
+    async def body(clock: VirtualClock) -> None:
+        asked, done = asyncio.Event(), asyncio.Event()
+
+        async def serve(reader, writer) -> None:
+            await reader.readline()
+            asked.set()
+            writer.write(b"answer\n")
+            await asyncio.sleep(30)
+            writer.close()
+            done.set()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        client = subprocess.Popen([sys.executable, "-c", _CLIENT, str(port)])
+        try:
+            with clock.real():
+                await asked.wait()
+            await done.wait()
+        finally:
+            client.kill()
+            client.wait()
+            server.close()
+
+    clock = VirtualClock(hold_cap=0.1)
+    clock.run(body(clock))
+    assert clock.sleeps.delays == [30]
+    assert 30 <= clock.elapsed < 40
 
 
 def test_h07_an_external_server_over_streams() -> None:

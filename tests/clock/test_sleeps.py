@@ -156,6 +156,21 @@ def test_the_log_reads_as_one_line_per_wait() -> None:
     assert repr(VirtualClock().sleeps) == "<SleepLog of 0>"
 
 
+def test_what_only_the_loop_asked_for_is_nobodys_line() -> None:
+    """The search for the user's line ends where the loop called."""
+
+    async def body() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.call_later, 1, len, "")
+        await asyncio.sleep(2)
+
+    clock = VirtualClock()
+    clock.run(body())
+    (timer,) = clock.sleeps.by(kind="timer")
+    assert timer.where.endswith("in Handle._run")
+    assert timer.task is None
+
+
 def test_delays_through_call_at_are_exact() -> None:
     """A timeout of 0.3 s set at 0.1 s is logged as 0.3, not as a sum of floats."""
 
