@@ -158,6 +158,7 @@ class Trampoline(_StaticMethod):
 
 
 def monotonic() -> float:
+    """Return the loop's time inside a clock, else the builtin's."""
     clock = active.clock
     if clock is None or not clock.threads.owns_current():
         return _monotonic()
@@ -168,6 +169,7 @@ def monotonic() -> float:
 
 
 def monotonic_ns() -> int:
+    """Return the loop's time inside a clock, else the builtin's."""
     clock = active.clock
     if clock is None or not clock.threads.owns_current():
         return _monotonic_ns()
@@ -178,6 +180,7 @@ def monotonic_ns() -> int:
 
 
 def perf_counter() -> float:
+    """Return the loop's time inside a clock, else the builtin's."""
     clock = active.clock
     if clock is None or not clock.threads.owns_current():
         return _perf_counter()
@@ -188,6 +191,7 @@ def perf_counter() -> float:
 
 
 def perf_counter_ns() -> int:
+    """Return the loop's time inside a clock, else the builtin's."""
     clock = active.clock
     if clock is None or not clock.threads.owns_current():
         return _perf_counter_ns()
@@ -198,6 +202,7 @@ def perf_counter_ns() -> int:
 
 
 def time_() -> float:
+    """Return the clock's wall inside a clock, else the builtin's."""
     clock = _wall
     if clock is None or not _shows(clock):
         return _time()
@@ -205,6 +210,7 @@ def time_() -> float:
 
 
 def time_ns() -> int:
+    """Return the clock's wall inside a clock, else the builtin's."""
     clock = _wall
     if clock is None or not _shows(clock):
         return _time_ns()
@@ -212,6 +218,7 @@ def time_ns() -> int:
 
 
 def sleep(seconds: float, /) -> None:
+    """Sleep in virtual time inside a clock, else as the builtin does."""
     clock = active.clock
     if clock is None or not clock.threads.owns_current():
         return _sleep(seconds)
