@@ -44,6 +44,7 @@ from tta_primitives.primitive import WorkflowPrimitive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
     from tta_primitives.door import Call
 
 __all__ = ["FaultPlan", "FaultRule", "Place"]
@@ -181,7 +182,7 @@ def _check_place(place: object) -> None:
     ):
         msg = (
             f"place={place!r} must be a path such as 'retry/llm', a primitive, the "
-            "async function of a step, or a function of the call that returns True or False"
+            "async function of a step, or a function of the call that returns a bool"
         )
         raise TypeError(msg)
 

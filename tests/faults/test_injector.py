@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 
 import pytest
@@ -30,7 +31,6 @@ from tta_primitives.door import listening
 from tta_primitives.errors import TimeoutExceededError
 from tta_primitives.recovery.retry import RetryPrimitive
 from tta_primitives.recovery.timeout import TimeoutPrimitive
-import contextlib
 
 
 def run(faults, *workflows, recorder=None):
@@ -161,8 +161,8 @@ def test_h31_a_fault_on_an_unknown_path_fails_with_the_nearest_paths():
     (problem,) = faults.verify()
     assert re.fullmatch(
         r"fail\(ValueError\) at 'answer/retry/lmm', scripted at "
-        r"tests/faults/test_injector\.py:\d+ in test_h31_\w+, was never reached: no such "
-        r"position; nearest: 'answer/retry/llm', .*",
+        r"tests/faults/test_injector\.py:\d+ in test_h31_\w+, was never reached: "
+        r"no such position; nearest: 'answer/retry/llm', .*",
         problem,
     )
 
@@ -267,8 +267,8 @@ def test_h33_a_hang_without_a_deadline_is_reported_and_not_waited_for():
     (text,) = seen
     assert re.fullmatch(
         r"answer/retry/llm \(call 1\) hangs, as hang\(\) scripted at "
-        r"tests/faults/test_injector\.py:\d+ in test_h33_\w+; only a time limit around it "
-        r"ends that: use TimeoutPrimitive",
+        r"tests/faults/test_injector\.py:\d+ in test_h33_\w+; only a time limit "
+        r"around it ends that: use TimeoutPrimitive",
         text,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 import pytest
@@ -12,7 +13,6 @@ from pytest_tta.trace import S, Trace, TraceRecorder, any_order, explain, no, tr
 from tta_primitives import StepPrimitive, WorkflowContext
 from tta_primitives.door import listening
 from tta_primitives.recovery.retry import RetryPrimitive
-import contextlib
 
 
 def record(*runs):
@@ -99,7 +99,7 @@ def test_a_trace_equals_the_pattern_of_what_happened():
     ids=repr,
 )
 def test_h36_children_match_in_order_with_dots_and_any_order(children):
-    """All children are matched in order; dots stand for any run, groups have no order."""
+    """All children match in order; dots stand for any run, groups have no order."""
     assert record(ABC) == S("answer", *children)
 
 
@@ -237,13 +237,13 @@ def test_absence_of_an_unknown_name_is_no_success():
     assert trace != S("answer", no("bb"))
     assert explain(trace, S("answer", no("bb"))) == [
         (
-            "trace differs: answer: no('bb') cannot be decided, nothing in this workflow has "
-            "that name; nearest: 'b'"
+            "trace differs: answer: no('bb') cannot be decided, nothing in this workflow "
+            "has that name; nearest: 'b'"
         ),
         "~ answer 0s",
         (
-            "~   ^ answer: no('bb') cannot be decided, nothing in this workflow has that "
-            "name; nearest: 'b'"
+            "~   ^ answer: no('bb') cannot be decided, nothing in this workflow has "
+            "that name; nearest: 'b'"
         ),
         "    a 0s",
         "    b 0s",
@@ -337,7 +337,8 @@ def test_a_trace_without_runs_says_so():
     """A pattern of something that never ran tells that nothing did."""
     (line, _) = explain(record(), S("answer"))
     assert line == (
-        "trace differs: S('answer') was expected here and did not run; no workflow has run"
+        "trace differs: S('answer') was expected here and did not run; "
+        "no workflow has run"
     )
 
 

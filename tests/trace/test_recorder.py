@@ -276,6 +276,20 @@ def test_h39_the_outline_does_not_depend_on_which_branch_is_done_first(delays):
     assert trace.outline(durations=False) == "all\n  a\n  b\n  c"
 
 
+def test_h39_the_outline_does_not_depend_on_the_order_of_the_start():
+    """Branches of a parallel that begins with its last one stand in operand order."""
+
+    class Backwards(ParallelPrimitive):
+        async def execute(self, input_data, context):
+            for one, name in zip(self.branches[::-1], ["b", "a#2", "a"], strict=True):
+                await one.execute(input_data, context.below(self, one, name))
+
+    workflow = Backwards(branch("a", 0), branch("a", 0), branch("b", 0)).named("all")
+    trace, _ = record(workflow)
+    assert [span.label for span in trace.spans] == ["all", "b", "a#2", "a"]
+    assert trace.outline(durations=False) == "all\n  a\n  a#2\n  b"
+
+
 @pytest.mark.parametrize("slow", ["a", "b"])
 def test_h39_the_outline_does_not_depend_on_which_branch_goes_first(slow):
     """Branches that start something late are not told in the order of the start."""
@@ -299,8 +313,10 @@ def test_the_outline_shows_what_was_not_usual():
     """Executions are numbered, durations exact, failures named."""
     trace, _ = record(Again(failing(3)).named("answer"), "q")
     assert (
-        trace.outline()
-        == "answer 4.5s failed: ValueError\n  llm 0.5s failed: ValueError\n  llm@2 0.5s failed: ValueError\n  llm@3 0.5s failed: ValueError"
+        trace.outline() == "answer 4.5s failed: ValueError\n"
+        "  llm 0.5s failed: ValueError\n"
+        "  llm@2 0.5s failed: ValueError\n"
+        "  llm@3 0.5s failed: ValueError"
     )
 
 
@@ -358,7 +374,7 @@ def test_spans_at_an_unknown_path_fails():
 
 
 def test_two_recorders_do_not_see_each_other():
-    """Each records what happens in its own scope, and inner scopes belong to outer ones."""
+    """Each records its own scope, and inner scopes belong to outer ones."""
     outer, inner = TraceRecorder(), TraceRecorder()
 
     async def main():
