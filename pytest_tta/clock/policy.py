@@ -310,7 +310,7 @@ class Policy:
         )
 
     def _has_last_chance(self) -> bool:
-        """Tell whether the outside could still wake somebody; for a second, or in `real`."""
+        """Tell whether the outside may still wake somebody: for a second, or real."""
         if not (self._could_be_woken() or self.clock.threads.alive()):
             return False
         now = _real_ns()
