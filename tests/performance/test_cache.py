@@ -200,7 +200,9 @@ async def test_an_input_without_a_key_is_told_before_anything_runs() -> None:
     """The error names the part and asks for `key_fn`."""
     loads = Loads()
     cache = CachePrimitive(loads.load, ttl=10)
-    with pytest.raises(CacheKeyError, match=r"input\['db'\] is of type object .*key_fn"):
+    with pytest.raises(
+        CacheKeyError, match=r"input\['db'\] is of type object .*key_fn"
+    ):
         await cache.execute({"db": object()}, ctx())
     assert loads.count == 0
 
@@ -417,7 +419,9 @@ async def test_tags_find_the_entries_they_were_given() -> None:
 @virtual
 async def test_tags_of_entries_that_are_gone_leave_nothing_behind() -> None:
     """Evicted, replaced, expired and invalidated entries let go of their tags."""
-    cache = CachePrimitive(Loads().load, ttl=5, max_size=2, tags=lambda i, _: [i, "all"])
+    cache = CachePrimitive(
+        Loads().load, ttl=5, max_size=2, tags=lambda i, _: [i, "all"]
+    )
     for key in "abcd":
         await cache.execute(key, ctx())
     await cache.invalidate("c")
@@ -553,5 +557,3 @@ def test_an_entry_weighs_at_most_220_bytes() -> None:
 def test_a_shared_memory_is_told_apart_by_its_repr() -> None:
     """It shows how full it is."""
     assert repr(MemoryStorage(max_size=5)) == "<MemoryStorage 0 of 5>"
-
-

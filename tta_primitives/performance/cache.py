@@ -322,9 +322,10 @@ class CachePrimitive(Wrapper[In, Out]):
             flight = self._board(key, input_data, context)
             try:
                 await flight.landed()
-                failed = flight.task.cancelled() or flight.task.exception() is not None
-                if failed and flight.was_short_for(context.deadline):
-                    continue
+                if flight.has_failed:
+                    if flight.was_short_for(context.deadline):
+                        continue
+                    raise flight.error()
                 value = flight.task.result()
                 is_mine, flight.is_taken = not flight.is_taken, True
             finally:

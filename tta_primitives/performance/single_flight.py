@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
+    from types import TracebackType
 
 __all__ = ["Flight", "Flights", "Load"]
 
@@ -40,7 +41,14 @@ class Flight(Load):
         is_taken: Whether a caller has already been handed the value itself.
     """
 
-    __slots__ = ("_in_background", "_waiting", "deadline", "is_taken", "task")
+    __slots__ = (
+        "_in_background",
+        "_traceback",
+        "_waiting",
+        "deadline",
+        "is_taken",
+        "task",
+    )
 
     task: asyncio.Task[Any]
 
@@ -52,6 +60,7 @@ class Flight(Load):
         self.is_taken = False
         self._in_background = in_background
         self._waiting = 0
+        self._traceback: TracebackType | None = None
 
     async def landed(self) -> None:
         """Wait until the load has ended, however it did."""
@@ -75,6 +84,24 @@ class Flight(Load):
                 await asyncio.wait((self.task,))
             except asyncio.CancelledError:
                 continue  # Cancelled once more, and so is the load.
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the load, which must have ended, raised or was cancelled."""
+        return self.task.cancelled() or self.task.exception() is not None
+
+    def error(self) -> BaseException:
+        """Return what the load raised, with the traceback of the load alone.
+
+        All callers raise one error. Without this each would find in it the frames of
+        those who raised it before him.
+        """
+        error = None if self.task.cancelled() else self.task.exception()
+        if error is None:
+            return asyncio.CancelledError()
+        if self._traceback is None:
+            self._traceback = error.__traceback__
+        return error.with_traceback(self._traceback)
 
     def was_short_for(self, deadline: float | None) -> bool:
         """Tell whether a caller has much more time than this load was given.
