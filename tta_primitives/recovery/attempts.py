@@ -52,12 +52,13 @@ class Attempt(NamedTuple):
 class History:
     """The attempts of one execution of a retry, as they stand on the last error."""
 
-    __slots__ = ("_failures", "is_exhausted", "note", "serial")
+    __slots__ = ("_failures", "exhausted_by", "note", "serial")
 
     def __init__(self, failures: Sequence[Failure] = ()) -> None:
         self._failures = failures
         self.note: str | None = None
-        self.is_exhausted = False
+        # The id of the retry that must not be followed by another's attempts.
+        self.exhausted_by: int | None = None
         self.serial = 0
 
     def read(self, error: Exception) -> tuple[Attempt, ...]:
@@ -80,7 +81,11 @@ def keep(failures: list[Failure], failure: Failure) -> None:
 
 
 def attach(
-    error: Exception, failures: list[Failure], *, title: str | None, is_exhausted: bool
+    error: Exception,
+    failures: list[Failure],
+    *,
+    title: str | None,
+    exhausted_by: int | None,
 ) -> None:
     """Leave the history of a run on the error that is raised at last.
 
@@ -88,7 +93,7 @@ def attach(
         error: On which `attempts_of` will find it.
         failures: All that were kept, the last one included.
         title: First line of a note on the error; None for no note.
-        is_exhausted: Whether another retry must not go on with it.
+        exhausted_by: The id of the retry, if others must not go on with the error.
     """
     attached[0] += 1
     fields = vars(error)
@@ -97,7 +102,7 @@ def attach(
         [(n, _ITSELF if raised is error else raised, d) for n, raised, d in failures]
     )
     history.serial = attached[0]
-    history.is_exhausted = is_exhausted
+    history.exhausted_by = exhausted_by
     if title is not None:
         history.note = "\n  ".join([title, *map(_line, failures)])
     _replace_note(fields, getattr(before, "note", None), history.note)
@@ -149,12 +154,19 @@ def is_fresh(error: Exception, since: int) -> bool:
     return isinstance(history, History) and history.serial > since
 
 
-def is_exhausted(error: Exception, since: int) -> bool:
-    """Tell whether a retry further inside has exhausted an error, or part of a group."""
-    if is_fresh(error, since) and vars(error)[_KEY].is_exhausted:
+def is_exhausted(error: Exception, since: int, retry: int) -> bool:
+    """Tell whether a retry further inside has exhausted an error, or a leaf of a group.
+
+    Args:
+        error: What was raised.
+        since: What `attached[0]` was when the attempt began.
+        retry: The id of the retry that asks. Its own mark comes from a concurrent
+            execution, which may raise the very same object.
+    """
+    if is_fresh(error, since) and vars(error)[_KEY].exhausted_by not in {None, retry}:
         return True
     leaves = error.exceptions if isinstance(error, ExceptionGroup) else ()
-    return any(is_exhausted(leaf, since) for leaf in leaves)
+    return any(is_exhausted(leaf, since, retry) for leaf in leaves)
 
 
 def _repr(error: Exception) -> str:

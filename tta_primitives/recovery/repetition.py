@@ -167,7 +167,9 @@ class Repetition:
         retry = self._retry
         hint = 0.0
         if error is not None and not retry._knows_as_passing(error):
-            if not retry.retry_nested and is_exhausted(error, self._since):
+            if not retry.retry_nested and is_exhausted(
+                error, self._since, id(retry)
+            ):
                 return "nested"
             if not retry._is_worth_retrying(error):
                 return "not_retryable"
@@ -225,10 +227,14 @@ class Repetition:
             error,
             self.failures,
             title=None if is_quiet else f"{self._title()}:",
-            is_exhausted=stop != "not_retryable" and self._retry.max_retries != 0,
+            exhausted_by=None if stop == "not_retryable" else self._mark(),
         )
         # The error's traceback leads to the frame that holds this.
         self.failures.clear()
+
+    def _mark(self) -> int | None:
+        """Return what tells an outer retry to leave the error; none if switched off."""
+        return id(self._retry) if self._retry.max_retries != 0 else None
 
     def _title(self) -> str:
         where = self._context.position_of(self._retry).path
@@ -249,8 +255,7 @@ class Repetition:
             last_result=result,
         )
         keep(self.failures, (self._number, None, None))
-        repeats = self._retry.max_retries != 0
-        attach(error, self.failures, title=None, is_exhausted=repeats)
+        attach(error, self.failures, title=None, exhausted_by=self._mark())
         try:
             raise error
         finally:
