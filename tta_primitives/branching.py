@@ -39,6 +39,8 @@ C = TypeVar("C")
 class _Choice(WorkflowPrimitive[In, Out]):
     """A primitive that asks a function which of its children runs."""
 
+    _places_itself = True
+
     def _settle(
         self,
         question: str,

@@ -547,7 +547,9 @@ def _stream_through(
     return proceed()
 
 
-def door(function: Callable[..., Any], *, is_leaf: bool = False) -> Callable[..., Any]:
+def door(
+    function: Callable[..., Any], *, is_leaf: bool = False, places_itself: bool = False
+) -> Callable[..., Any]:
     """Return `execute` with the door around it.
 
     The door hands the primitive's own coroutine back while nobody listens, so it adds
@@ -556,6 +558,9 @@ def door(function: Callable[..., Any], *, is_leaf: bool = False) -> Callable[...
     Args:
         function: The method that a class defines.
         is_leaf: Whether it never looks at its context, so that it needs no view.
+        places_itself: Whether it takes care that what it calls knows its place. Others
+            are given a view of their own, so that paths and idempotency keys are the
+            same whether somebody listens or not.
     """
     is_overridden = False
 
@@ -563,6 +568,8 @@ def door(function: Callable[..., Any], *, is_leaf: bool = False) -> Callable[...
         # A method that is called through `super()` is part of a call told already.
         if _anyone and (not is_overridden or type(self).execute is execute):
             return _observed(function, self, input_data, context, is_leaf)
+        if not places_itself:
+            context = context.of(self)
         return function(self, input_data, context)
 
     def override() -> None:
@@ -580,12 +587,16 @@ def override(function: object) -> None:
         note()
 
 
-def stream_door(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `stream` with the door around it."""
+def stream_door(
+    function: Callable[..., Any], *, places_itself: bool = False
+) -> Callable[..., Any]:
+    """Return `stream` with the door around it; the arguments are those of `door`."""
 
     def stream(self: Any, input_data: Any, context: WorkflowContext) -> Any:  # noqa: ANN401 - as the method it wraps
         if _anyone and type(self).stream is stream:
             return _observed_stream(function, self, input_data, context)
+        if not places_itself:
+            context = context.of(self)
         return function(self, input_data, context)
 
     vars(stream)["__tta_door__"] = True

@@ -49,6 +49,8 @@ class MapPrimitive(
         ValueError: `max_concurrency` is no whole number above 0.
     """
 
+    _places_itself = True
+
     @overload
     def __init__(
         self: MapPrimitive[A, B],

@@ -111,6 +111,8 @@ class WorkflowPrimitive(Generic[In, Out]):
     _reads_deadline: bool = True
     # Whether it is a leaf that never sees its context: it needs no view when heard.
     _is_plain_leaf: bool = False
+    # Whether it makes the views that its children need, whatever view it was given.
+    _places_itself: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - the mixins' own
         """Put the door around the subclass's `execute` and `stream`."""
@@ -122,8 +124,10 @@ class WorkflowPrimitive(Generic[In, Out]):
             cls._default_name = _checked_name(name)
         else:
             cls._default_name = _snake(cls.__name__.removesuffix("Primitive"))
-        _put_door(cls, "execute", partial(door, is_leaf=cls._is_plain_leaf))
-        _put_door(cls, "stream", stream_door)
+        places = cls._places_itself
+        entry = partial(door, is_leaf=cls._is_plain_leaf, places_itself=places)
+        _put_door(cls, "execute", entry)
+        _put_door(cls, "stream", partial(stream_door, places_itself=places))
 
     def execute(
         self,
@@ -473,6 +477,8 @@ class StepPrimitive(WorkflowPrimitive[In, Out]):
             `blocking` is set.
         ValueError: The limit is not positive.
     """
+
+    _places_itself = True
 
     def __init__(
         self,
@@ -856,6 +862,7 @@ class Wrapper(WorkflowPrimitive[In, Out]):
     nothing more. Binding makes a copy, so state belongs to the bound one.
     """
 
+    _places_itself = True
     primitive: AnyPrimitive | None = None
     # Whether a chain bound this wrapper to what follows it, rather than the caller.
     _bound_by_chain: bool = False
@@ -1034,6 +1041,7 @@ class SequentialPrimitive(WorkflowPrimitive[In, Out]):
         OpenWrapperError: All of them are open wrappers.
     """
 
+    _places_itself = True
     _links: tuple[AnyPrimitive, ...] = ()
     # Open wrappers that nothing follows yet.
     _trailing: tuple[Wrapper[Any, Any], ...] = ()
@@ -1224,6 +1232,8 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
         TypeError: There is no branch, or one is neither primitive nor function.
         ValueError: `max_concurrency` or `min_success` is out of range.
     """
+
+    _places_itself = True
 
     @overload
     def __init__(
