@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from examples.answer_service.search import WORD
 from tta_primitives import step
 
 if TYPE_CHECKING:
@@ -16,8 +17,8 @@ __all__ = ["extract"]
 
 _MOST_PARTS = 3
 _MOST_CODE_LINES = 40
-_FENCES = ("```", "~~~")
-# A list item or a table row is quoted alone; the line below a table's head says nothing.
+_FENCE = re.compile(r"\s*(`{3,}|~{3,})")
+# A list item or a table row is quoted alone; the rule below a table's head, never.
 _ROW = re.compile(r"\s*([-*+]|\d+\.|\|)\s")
 _RULE = re.compile(r"[\s|:-]+$")
 
@@ -37,7 +38,8 @@ def _parts(text: str) -> Iterator[str]:
     part: list[str] = []
     fence = ""
     for line in text.splitlines():
-        begins = not fence and (line.lstrip().startswith(_FENCES) or _ROW.match(line))
+        opening = None if fence else _FENCE.match(line)
+        begins = opening or (not fence and _ROW.match(line))
         if part and not fence and (begins or not line.strip()):
             yield "\n".join(part)
             part = []
@@ -46,20 +48,20 @@ def _parts(text: str) -> Iterator[str]:
         if fence and line.strip() == fence:
             yield "\n".join(part)
             part, fence = [], ""
-        elif not fence and line.lstrip().startswith(_FENCES):
-            fence = line.strip()[:3]
+        elif opening:
+            fence = opening[1]
     if part:
         yield "\n".join(part)
 
 
 def _is_code(part: str) -> bool:
-    return part.lstrip().startswith(_FENCES)
+    return _FENCE.match(part) is not None
 
 
 def _best_prose(parts: list[str], words: frozenset[str]) -> set[int]:
     """Return the indices of the parts to quote, the earlier one of equals first."""
     scores = {
-        i: len(words & set(re.findall(r"\w+", part.lower())))
+        i: len(words & set(re.findall(WORD, part.lower())))
         for i, part in enumerate(parts)
         if not _is_code(part)
     }

@@ -18,7 +18,10 @@ from tta_primitives import step
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["Evidence", "Index", "Match", "search", "words"]
+__all__ = ["WORD", "Evidence", "Index", "Match", "search", "words"]
+
+# As the index splits text: an underscore separates words.
+WORD = re.compile(r"[^\W_]+")
 
 _COLUMNS = "source, heading, text"
 # Porter stems, so that "retries" finds "retry".
@@ -124,7 +127,7 @@ def words(question: str) -> list[str]:
     Raises:
         QuestionError: There are none.
     """
-    found = re.findall(r"\w+", question.lower())
+    found = re.findall(WORD, question.lower())
     common = _COMMON.split()
     telling = [word for word in dict.fromkeys(found) if word not in common]
     if not telling:
