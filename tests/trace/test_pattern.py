@@ -237,8 +237,8 @@ def test_absence_of_an_unknown_name_is_no_success():
     assert trace != S("answer", no("bb"))
     assert explain(trace, S("answer", no("bb"))) == [
         (
-            "trace differs: answer: no('bb') cannot be decided, nothing in this workflow "
-            "has that name; nearest: 'b'"
+            "trace differs: answer: no('bb') cannot be decided, nothing in this "
+            "workflow has that name; nearest: 'b'"
         ),
         "~ answer 0s",
         (
