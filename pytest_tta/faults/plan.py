@@ -135,6 +135,10 @@ class FaultPlan:
     def __repr__(self) -> str:
         return f"FaultPlan({', '.join(map(repr, self.rules))})"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ANN401, ARG002, FBT001 - IPython's protocol
+        # Hypothesis would print the field of the dataclass, which is no code.
+        printer.text(repr(self))
+
     def to_plain(self) -> list[dict[str, Any]]:
         """Return the plan as JSON-able data.
 
