@@ -23,6 +23,7 @@ from tta_primitives.primitive import positions
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from datetime import timedelta
+    from types import FrameType
 
     from pytest_tta.faults.catalogue import ErrorSource
     from pytest_tta.faults.plan import Place
@@ -359,4 +360,8 @@ class FaultSite:
 
 def _caller() -> str:
     """Return the user's line that is scripting a fault."""
-    return place(user_spot(sys._getframe(1)))
+    frame: FrameType | None = sys._getframe(1)
+    # Past ourselves, or a line typed into a REPL would be taken for one of ours.
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    return place(user_spot(frame))
