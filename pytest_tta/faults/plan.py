@@ -135,7 +135,7 @@ class FaultPlan:
     def __repr__(self) -> str:
         return f"FaultPlan({', '.join(map(repr, self.rules))})"
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ANN401, ARG002, FBT001 - IPython's protocol
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002, FBT001 - IPython's protocol
         # Hypothesis would print the field of the dataclass, which is no code.
         printer.text(repr(self))
 
