@@ -6,11 +6,12 @@ import dataclasses
 import enum
 import itertools
 import math
-from collections import OrderedDict, defaultdict, deque, namedtuple
+from collections import OrderedDict, defaultdict, deque
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import PurePosixPath
+from typing import NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -22,7 +23,18 @@ from pydantic import BaseModel
 from tta_primitives.errors import CacheKeyError
 from tta_primitives.performance.keys import canonical, digest, memory_key
 
-Point = namedtuple("Point", "x y")
+
+class Point(NamedTuple):
+    x: object
+    y: object
+
+
+class Field(NamedTuple):
+    name: str
+    eq: bool
+
+
+NAIVE = datetime(2024, 10, 27, 2, 30)  # noqa: DTZ001 - keys tell naive from aware
 
 
 class Colour(enum.Enum):
@@ -95,10 +107,10 @@ DIFFERENT = [
     *(Cat(name="x"), Dog(name="x"), {"name": "x"}),
     *(House(pet=Cat(name="x")), House(pet=Dog(name="x"))),
     *(OpenModel(name="x"), OpenModel(name="x", age=1)),
-    *(date(2024, 1, 1), datetime(2024, 1, 1), datetime(2024, 1, 1, tzinfo=UTC)),
+    *(date(2024, 1, 1), datetime(2024, 1, 1, tzinfo=UTC), NAIVE),
     *(datetime(2024, 1, 1, tzinfo=ZoneInfo("Europe/Paris")), time(1), timedelta(1)),
     datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=1))),
-    *(datetime(2024, 10, 27, 2, 30), datetime(2024, 10, 27, 2, 30, fold=1)),
+    NAIVE.replace(fold=1),
     *(UUID(int=1), UUID(int=2), PurePosixPath("a"), PurePosixPath("b"), "a", "b"),
     *(range(3), range(0, 6, 2), "input", "\udc80", "ü", "['a', 'b']"),
 ]
@@ -130,8 +142,8 @@ def test_a_text_is_its_own_key_in_memory() -> None:
         ({"a": math.nan}, {"a": float("nan")}),
         (User(1, seen=1), User(1, seen=2)),
         (Cat(name="x"), Cat(name="x")),
-        ("".join(["hel", "lo"]), "hello"),
-        ({"q": "".join(["hel", "lo"])}, {"q": "hello"}),
+        (str(b"hello", "ascii"), "hello"),
+        ({"q": str(b"hello", "ascii")}, {"q": "hello"}),
     ],
 )
 def test_equal_values_share_a_key(key, one, other) -> None:
@@ -145,15 +157,14 @@ class Attrs:
 
 
 def test_records_of_other_libraries_are_known_by_their_marks() -> None:
-    """attrs and msgspec classes, and models with `model_dump` alone, have keys."""
-    Field = namedtuple("Field", "name eq")
+    """Classes of attrs and msgspec, and models with `model_dump` alone, have keys."""
     Attrs.__attrs_attrs__ = (Field("x", eq=True), Field("cached", eq=False))
-    Struct = type("Struct", (), {"__struct_fields__": ("x",), "x": 1})
-    Dumped = type("Dumped", (), {"model_dump": lambda self: {"x": 1}})
+    struct = type("Struct", (), {"__struct_fields__": ("x",), "x": 1})
+    dumped = type("Dumped", (), {"model_dump": lambda self: {"x": 1}})
     here = __name__
     assert canonical(Attrs(1, 2)) == f"{here}.Attrs{{'x':1}}"
-    assert canonical(Struct()) == f"{here}.Struct{{'x':1}}"
-    assert canonical(Dumped()) == f"{here}.Dumped{{'x':1}}"
+    assert canonical(struct()) == f"{here}.Struct{{'x':1}}"
+    assert canonical(dumped()) == f"{here}.Dumped{{'x':1}}"
 
 
 json = st.recursive(

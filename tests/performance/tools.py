@@ -1,4 +1,4 @@
-"""What the tests of the cache share: virtual time, a counting step, an ear, a storage."""
+"""What the tests of the cache share: a clock, a step, an ear and a storage."""
 
 from __future__ import annotations
 
