@@ -140,6 +140,9 @@ class Harness:
             whole_process: Also for tasks and threads that do not descend from here;
                 calls inside another harness are left to that one.
         """
+        if active.clock is self.clock:
+            # Zero is where the clock starts, not where the first call does.
+            self._recorder.began = self.faults.began = self.clock.time
         token = _current.set(self)
         interceptors: tuple[Interceptor, ...] = (self.llm, self.faults)
         observers: tuple[Observer, ...] = (Whereabouts(), self._recorder, self._watch)

@@ -206,3 +206,26 @@ def test_traceback_shows_the_users_lines_alone(
     result.stdout.fnmatch_lines(["*async def broken*", "*OSError: disk on fire"])
     result.stdout.no_fnmatch_line("*door.py*")
     run("--full-trace").stdout.fnmatch_lines(["*door.py*"])
+
+
+def test_times_count_from_the_start_of_the_clock(
+    pytester: pytest.Pytester, run: Run
+) -> None:
+    """A span that begins after a minute says so, and `at_time` means the clock's."""
+    pytester.makepyfile("""
+        import asyncio, pytest
+        from pytest_tta.faults import at_time
+        from tta_primitives import WorkflowContext, step
+
+        @step
+        async def fetch(url): return url
+
+        async def test_late(tta):
+            tta.faults.at("fetch").fail(OSError("later"), when=at_time(60, 61))
+            await fetch.execute("x", WorkflowContext())
+            await asyncio.sleep(60)
+            with pytest.raises(OSError, match="later"):
+                await fetch.execute("x", WorkflowContext())
+            assert tta.trace.find("fetch@2").started_at == 60.0
+    """)
+    run().assert_outcomes(passed=1)
