@@ -60,12 +60,9 @@ class Stream:
         self.scripts = scripts
         self.calls = 0
 
-    def __call__(self, value):
+    async def __call__(self, value):
         self.calls += 1
-        return self.play(self.scripts[min(self.calls, len(self.scripts)) - 1])
-
-    async def play(self, chunks):
-        for chunk in chunks:
+        for chunk in self.scripts[min(self.calls, len(self.scripts)) - 1]:
             if isinstance(chunk, BaseException):
                 raise chunk
             if isinstance(chunk, float):

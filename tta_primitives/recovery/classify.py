@@ -159,9 +159,10 @@ def check_predicate(name: str, value: object) -> Callable[[Any], Any] | None:
     """Return a function of one argument, or None.
 
     Raises:
-        TypeError: It is neither.
+        TypeError: It is neither, or an exception type, which belongs in a filter.
     """
-    if value is None or (callable(value) and not isinstance(value, type)):
+    is_error = isinstance(value, type) and issubclass(value, BaseException)
+    if value is None or (callable(value) and not is_error):
         return cast("Callable[[Any], Any] | None", value)
     msg = f"{name}={value!r} must be a function of one argument, or None"
     raise TypeError(msg)
