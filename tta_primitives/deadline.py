@@ -172,8 +172,6 @@ async def within_stream(
     raise expired(limit, primitive, context)
 
 
-
-
 async def _next(chunks: AsyncIterator[T]) -> T | object:
     return await anext(chunks, _END)
 
@@ -194,6 +192,9 @@ class _Alarm:
     """A callback that cancels the current task, and knows whether it alone did."""
 
     __slots__ = ("_cancelling", "_rang", "_task")
+
+    timer_kind = "timeout"
+    """What a log of timers may call it."""
 
     _task: Task[Any] | None
 

@@ -27,6 +27,7 @@ _LIBRARY_ROOTS = tuple(
         os.path.join(_ROOT, "pytest_tta"),  # noqa: PTH118 - compared as text
     }
 )
+_PYTHON = os.path.dirname(asyncio.events.__file__)  # noqa: PTH120 - compared as text
 _PACKAGE_FOLDERS = ("site-packages", "dist-packages")
 _TOP_OF_CALLBACK = asyncio.events.Handle._run.__code__
 _known: dict[str, bool] = {}
@@ -50,16 +51,19 @@ def _classify(filename: str) -> bool:
 
 
 def user_spot(frame: FrameType | None) -> Spot | None:
-    """Find the innermost frame of the user's own code, else the innermost one.
+    """Find the innermost frame of the user's own code, else the innermost not Python's.
 
     The search ends where the event loop called: what is below started the loop
     and did not ask for anything.
     """
     innermost = frame
+    is_pythons = True
     while frame is not None and frame.f_code is not _TOP_OF_CALLBACK:
         code = frame.f_code
         if not _known.get(code.co_filename, True) or not is_library(code.co_filename):
             return code, frame.f_lasti
+        if is_pythons and not code.co_filename.startswith(_PYTHON):
+            innermost, is_pythons = frame, False
         frame = frame.f_back
     return None if innermost is None else (innermost.f_code, innermost.f_lasti)
 

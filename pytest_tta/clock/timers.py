@@ -70,4 +70,5 @@ def kind_of(callback: object, frame: FrameType | None) -> Kind:
         return "timeout" if in_wait_for else "wait"
     if getattr(callback, "__func__", None) is _END_OF_TIMEOUT:
         return "timeout"
-    return "timer"
+    # Whoever has timers of its own may say what they are for.
+    return "timeout" if getattr(callback, "timer_kind", "") == "timeout" else "timer"

@@ -229,3 +229,34 @@ def test_times_count_from_the_start_of_the_clock(
             assert tta.trace.find("fetch@2").started_at == 60.0
     """)
     run().assert_outcomes(passed=1)
+
+
+def test_waits_inside_primitives_are_named_by_kind_and_path(
+    pytester: pytest.Pytester, run: Run
+) -> None:
+    """A limit of ours is logged as a timeout, and a pause of ours with its primitive."""
+    pytester.makepyfile("""
+        from tta_primitives import step
+        from tta_primitives.performance import CachePrimitive
+        from tta_primitives.recovery import RetryPrimitive, TimeoutPrimitive
+
+        @step
+        async def fetch(url): return url
+
+        def test_kinds(tta):
+            tta.faults.at("fetch").hang()
+            limited = TimeoutPrimitive(fetch, timeout_seconds=5)
+            tried = RetryPrimitive(limited, max_retries=1, jitter="none")
+            try:
+                tta.run(CachePrimitive(tried, ttl=60), "x")
+            except TimeoutError:
+                pass
+            kinds = [(s.kind, s.path) for s in tta.clock.sleeps]
+            assert kinds == [
+                ("timeout", "cache/retry/timeout/fetch"),
+                ("sleep", "cache/retry"),
+                ("timeout", "cache/retry/timeout/fetch"),
+            ]
+            assert not any("asyncio/" in s.where for s in tta.clock.sleeps)
+    """)
+    run().assert_outcomes(passed=1)
