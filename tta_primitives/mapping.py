@@ -133,6 +133,10 @@ class MapPrimitive(
                 for _ in range(self._workers(input_data)):
                     group.create_task(self._work(source, outputs, context))
         except BaseExceptionGroup as error:
+            # The error's traceback will hold this frame, which must not hold the error;
+            # and the frame that raised the group does.
+            del group
+            error.__traceback__ = None
             failure = error.exceptions[0] if len(error.exceptions) == 1 else error
         else:
             if self._ordered:

@@ -1324,9 +1324,11 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
             outputs: Any = tuple([task.result() for task in tasks])
             return outputs  # type: ignore[no-any-return]
         except BaseExceptionGroup as error:
-            # The error's traceback will hold this frame, which must not hold the error.
+            # The error's traceback will hold this frame, which must not hold the error;
+            # and the frame that raised the group does.
             tasks.clear()
-            failure = self._failure(error, tolerance)
+            del group
+            failure = self._failure(error.with_traceback(None), tolerance)
         # Raised outside the handler, so that it does not get the group as its context.
         try:
             raise failure
