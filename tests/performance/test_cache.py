@@ -8,6 +8,8 @@ import math
 import tracemalloc
 from dataclasses import dataclass, field
 from datetime import timedelta
+from decimal import Decimal
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import pytest
@@ -248,6 +250,8 @@ async def test_case_74_without_copies_all_callers_share_one_value() -> None:
         ((1, ("a", b"b"), frozenset({2})), True),
         (Point(1, "a"), True),
         (Frozen(parts=()), True),
+        (PurePosixPath("a"), True),
+        (Decimal(1), True),
         ((1, []), False),
         (Point(1, []), False),
         (Frozen(parts=[]), False),

@@ -33,12 +33,12 @@ WRONG = [
     (
         {"ttl": "60"},
         TypeError,
-        r"^ttl='60' must be a number of seconds, a timedelta, or",
+        r"^ttl='60' must be a number of seconds, a",
     ),
     ({"ttl": True}, TypeError, r"^ttl=True must be a number of seconds"),
     ({"ttl": None}, TypeError, r"^ttl=None must be a number of seconds"),
     ({"ttl": int}, TypeError, r"^ttl=<class 'int'> must be a number of seconds"),
-    ({"max_size": 0}, ValueError, r"^max_size=0 must be a whole number of at least 1"),
+    ({"max_size": 0}, ValueError, r"^max_size=0 must be a whole number"),
     ({"max_size": 1.5}, ValueError, r"^max_size=1.5 must be a whole number"),
     ({"max_size": True}, ValueError, r"^max_size=True must be a whole number"),
     ({"stale_ttl": -1}, ValueError, rf"^stale_ttl=-1 {SECONDS}"),
@@ -47,7 +47,7 @@ WRONG = [
     (
         {"early_refresh": 60},
         ValueError,
-        r"^early_refresh=60.0 must be less than ttl=60",
+        r"^early_refresh=60.0 must be less than ttl",
     ),
     ({"negative_ttl": -1}, ValueError, rf"^negative_ttl=-1 {SECONDS}"),
     ({"negative_ttl": 5}, ValueError, r"^negative_ttl and negative_on belong together"),
@@ -60,10 +60,10 @@ WRONG = [
     (
         {"copy": "shallow"},
         ValueError,
-        r"^copy='shallow' must be one of 'auto', 'deep',",
+        r"^copy='shallow' must be one of 'auto',",
     ),
     ({"fail_open": None}, TypeError, r"^fail_open=None must be True or False"),
-    ({"key_fn": "id"}, TypeError, r"^key_fn='id' must be a function of \(input, conte"),
+    ({"key_fn": "id"}, TypeError, r"^key_fn='id' must be a function of"),
     ({"key_fn": llm}, TypeError, r"^key_fn=<function llm .* must not be async"),
     ({"key_fn": lambda: 1}, TypeError, r"no first parameter for the input"),
     ({"namespace": ""}, ValueError, r"^namespace='' must be a non-empty text"),
@@ -73,7 +73,7 @@ WRONG = [
     (
         {"serializer": "pickle"},
         ValueError,
-        r"^serializer='pickle' must be 'json' or an",
+        r"^serializer='pickle' must be 'json' or",
     ),
     (
         {"serializer": JsonSerializer},
@@ -81,17 +81,17 @@ WRONG = [
         r"^serializer=<class .* must be 'json'",
     ),
     ({"serializer": 1}, TypeError, r"^serializer=1 must be 'json' or an object with"),
-    ({"tags": "user"}, TypeError, r"^tags='user' must be non-empty texts in a list"),
+    ({"tags": "user"}, TypeError, r"^tags='user' must be non-empty texts"),
     (
         {"tags": ["user", ""]},
         TypeError,
-        r"^tags=\['user', ''\] must be non-empty texts",
+        r"^tags=\['user', ''\] must be non-empty",
     ),
-    ({"tags": 1}, TypeError, r"^tags=1 must be non-empty texts in a list"),
+    ({"tags": 1}, TypeError, r"^tags=1 must be non-empty texts"),
     (
         {"storage": Redis()},
         TypeError,
-        r"^storage=Redis\(\) is no storage: it has no get_",
+        r"^storage=Redis\(\) is no storage: it has no",
     ),
     (
         {"storage": Redis()},
@@ -102,7 +102,7 @@ WRONG = [
     (
         {"max_entries": 5},
         TypeError,
-        r"^CachePrimitive has no option 'max_entries'; it ha",
+        r"^CachePrimitive has no option 'max_entries'",
     ),
 ]
 
@@ -133,7 +133,7 @@ async def test_a_function_that_returns_no_tags_is_told(tags) -> None:
     """The message says where they came from."""
     cache = CachePrimitive(llm, ttl=60, tags=lambda *_: tags)
     with pytest.raises(
-        TypeError, match="the result of tags=.* must be non-empty texts"
+        TypeError, match=r"the result of tags=.* must be non-empty texts"
     ):
         await cache.execute("k", WorkflowContext())
 

@@ -283,6 +283,25 @@ async def test_without_single_flight_every_caller_loads_in_his_own_task() -> Non
 
 
 @virtual
+async def test_nobody_joins_a_load_that_has_just_ended() -> None:
+    """Not even in the turn of the loop in which it ended."""
+    gates = [asyncio.get_running_loop().create_future() for _ in range(2)]
+    waiting = iter(gates)
+
+    async def load(_):
+        return await next(waiting)
+
+    cache = CachePrimitive(load, ttl=0)
+    early = ask(cache)
+    await asyncio.sleep(1)
+    gates[0].set_result("first")
+    late = ask(cache)
+    await asyncio.sleep(1)
+    gates[1].set_result("second")
+    assert await ends([early, late]) == ["first", "second"]
+
+
+@virtual
 async def test_different_keys_load_at_the_same_time() -> None:
     """Flights are per key."""
     loads = Loads(seconds=1)

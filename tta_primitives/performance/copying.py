@@ -6,7 +6,6 @@ import copy
 import dataclasses
 from datetime import date, datetime, time, timedelta, timezone
 from enum import Enum
-from pathlib import PurePath
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, TypeVar
 
@@ -31,7 +30,7 @@ def is_immutable(value: Any) -> bool:  # noqa: ANN401 - narrowed by its exact ty
     frozensets and frozen dataclasses of such; of everything else it is denied.
     """
     kind = type(value)
-    if kind in _ATOM_TYPES or isinstance(value, (Enum, PurePath, type)):
+    if kind in _ATOM_TYPES or isinstance(value, (Enum, type)):
         return True
     if kind is tuple or kind is frozenset:
         return all(map(is_immutable, value))
@@ -42,7 +41,12 @@ def is_immutable(value: Any) -> bool:  # noqa: ANN401 - narrowed by its exact ty
             is_immutable(getattr(value, field.name))
             for field in dataclasses.fields(kind)
         )
-    return type_name(kind) in _ATOM_NAMES
+    return type_name(kind) in _ATOM_NAMES or _is_path(kind)
+
+
+def _is_path(kind: type) -> bool:
+    # By name: importing pathlib takes as long as importing this whole package.
+    return kind.__module__.partition(".")[0] == "pathlib"
 
 
 def _is_frozen(kind: Any) -> bool:  # noqa: ANN401 - a dataclass
