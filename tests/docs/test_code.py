@@ -1,0 +1,123 @@
+"""Everything that the documentation shows is run, and does what is said."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import shutil
+import tomllib
+from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, OutputChecker
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.docs.pages import pages
+from tests.repository.source import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.docs.conftest import Shell
+    from tests.docs.pages import Block, Page
+
+PAGES = pages()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+KNOWN_LANGUAGES = {"console", "ini", "mermaid", "python", "sh", "text", "toml"}
+PROGRAMS = {"git", "pip", "pytest", "python", "python3"}
+NO_TESTS = 5
+
+
+def with_blocks(*languages: str) -> list[object]:
+    """Return a parameter for each page that has code in one of these languages."""
+    found = [page for page in PAGES if page.of(*languages)]
+    return [pytest.param(page, id=page.name) for page in found]
+
+
+def dialogues(block: Block) -> Iterator[tuple[str, str]]:
+    """Yield each command of a console block with what it prints."""
+    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+        command, _, output = part.partition("\n")
+        yield command, output
+
+
+def prints(output: str, shown: str) -> bool:
+    """Tell whether an output has the lines shown; `...` stands for any text."""
+    wanted = f"...\n{shown.strip()}\n..."
+    seen = f"before\n{output.strip()}\nafter\n"
+    options = ELLIPSIS | NORMALIZE_WHITESPACE
+    return OutputChecker().check_output(wanted, seen, options)
+
+
+def write_files(page: Page, pytester: pytest.Pytester) -> None:
+    """Write the files that a page names into the folder of the test."""
+    for name, text in page.files().items():
+        (pytester.path / name).write_text(text, "utf-8")
+
+
+@pytest.mark.parametrize("page", with_blocks("python"))
+def test_python_of_a_page_runs(
+    page: Page, pytester: pytest.Pytester, shell: Shell
+) -> None:
+    """The blocks of a page are one module from top to bottom, tests included."""
+    write_files(page, pytester)
+    name = re.sub(r"\W", "_", page.name.removesuffix(".md").lower())
+    module = pytester.path / f"test_page_{name}.py"
+    module.write_text(page.module(), "utf-8")
+    output = shell(f"pytest --tta -q -W error {module.name}")
+    if "no tests ran" not in output:
+        assert re.search(r"^\d+ passed in [\d.]+s$", output, re.MULTILINE), output
+
+
+@pytest.mark.parametrize("page", with_blocks("console"))
+def test_outputs_are_what_the_commands_print(
+    page: Page, pytester: pytest.Pytester, shell: Shell
+) -> None:
+    """A console block shows a real output, shortened by dots at most."""
+    write_files(page, pytester)
+    for block in page.of("console"):
+        for command, shown in dialogues(block):
+            output = shell(command)
+            assert prints(output, shown), f"{command}\n{output}"
+
+
+@pytest.mark.parametrize("page", with_blocks("sh"))
+def test_commands_of_a_page_exist(page: Page) -> None:
+    """Programs, modules and extras that a reader is told to use are there."""
+    for block in page.of("sh"):
+        for command in re.split(r"&&|\n", block.text.replace("\\\n", " ")):
+            if command.strip():
+                check_command(shlex.split(command, comments=True))
+
+
+def check_command(words: list[str]) -> None:
+    """Check what a command line names, as far as that can be known here."""
+    program, *arguments = words
+    name = program.rpartition("/")[2]
+    assert name in PROGRAMS
+    assert name in {"python", "pip"} or shutil.which(name), program
+    if arguments[:1] == ["-m"]:
+        assert importlib.util.find_spec(arguments[1]), arguments
+    for argument in arguments:
+        extras = re.fullmatch(r"(\.|tta-dev-primitives)\[([\w,-]+)\]", argument)
+        if extras:
+            known = set(PROJECT["optional-dependencies"])
+            assert set(extras[2].split(",")) <= known
+
+
+@pytest.mark.parametrize("page", [pytest.param(p, id=p.name) for p in PAGES])
+def test_every_block_is_in_a_language_that_is_checked(page: Page) -> None:
+    """No code slips through because its fence says something unknown."""
+    assert {block.language for block in page.blocks} <= KNOWN_LANGUAGES
+
+
+def test_readme_begins_with_an_example_of_twenty_lines() -> None:
+    """Who has half a minute sees a workflow and its test."""
+    example = PAGES[0].of("python")[0].text.splitlines()
+    assert len([line for line in example if line.strip()]) <= 24
+
+
+def test_difference_in_an_output_would_be_found() -> None:
+    """The comparison itself works: dots stand for text, and for nothing else."""
+    assert prints("a\n1 passed in 0.02s\nb", "1 passed in ...s")
+    assert not prints("a\n2 passed in 0.02s\nb", "1 passed in ...s")
