@@ -47,12 +47,13 @@ class _Choice(WorkflowPrimitive[In, Out]):
         function: Callable[..., Any],
         ways: tuple[WorkflowPrimitive[Any, Any], ...],
     ) -> None:
-        self._ask = _asking(question, function)
         self._question = function
+        self._asks_with_context = _wants_context(question, function)
         self._ways = ways
         self._plan, self._heard_plan = plans(ways)
-        self._needs_position = any(one._needs_position for one in ways)
-        self._reads_deadline = any(one._reads_deadline for one in ways)
+        reads = self._asks_with_context
+        self._needs_position = reads or any(one._needs_position for one in ways)
+        self._reads_deadline = reads or any(one._reads_deadline for one in ways)
         self.idempotent = all(one.idempotent for one in ways)
 
     def children(self) -> tuple[WorkflowPrimitive[Any, Any], ...]:
@@ -60,7 +61,10 @@ class _Choice(WorkflowPrimitive[In, Out]):
         return self._ways
 
     async def _answer(self, input_data: In, context: WorkflowContext) -> object:
-        answer = self._ask(input_data, context.of(self))
+        if self._asks_with_context:
+            answer = self._question(input_data, context.of(self))
+        else:
+            answer = self._question(input_data)
         if hasattr(answer, "__await__"):
             answer = await answer
         return answer
@@ -199,6 +203,8 @@ class RouterPrimitive(_Choice[In, Out]):
         elif default is not None:
             self._default = self._default_route(default)
         self._settle("router_fn", router_fn, ways)
+        if self._default is None:
+            self._needs_position = True  # The error says where there is no route.
 
     def _default_route(self, name: Hashable) -> int:
         if name not in self._routes:
@@ -238,10 +244,8 @@ class RouterPrimitive(_Choice[In, Out]):
         return f"did you mean {meant}? it has {known}" if near else f"it has {known}"
 
 
-def _asking(
-    question: str, function: Callable[..., Any]
-) -> Callable[[Any, WorkflowContext], Any]:
-    """Return a function of input and context for one that may want the input alone."""
+def _wants_context(question: str, function: Callable[..., Any]) -> bool:
+    """Tell whether a function wants the context beside the input, and nothing else."""
     if not callable(function) or isinstance(function, WorkflowPrimitive):
         msg = (
             f"{question}={function!r} must be a function, f(input) or f(input, context)"
@@ -255,6 +259,4 @@ def _asking(
             f"f(input, context), and wants {extras} as well"
         )
         raise TypeError(msg)
-    if signature.takes_context:
-        return function
-    return lambda input_data, _context: function(input_data)
+    return signature.takes_context

@@ -22,7 +22,7 @@ circuit breaker passes it on, and cancellation is never wrapped.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +50,19 @@ ResultT = TypeVar("ResultT")
 
 class PrimitiveError(Exception):
     """Every error that a primitive raises of its own accord."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes also with arguments that are keyword-only."""
+        return _again, (type(self), self.args, vars(self))
+
+
+def _again(
+    kind: type[PrimitiveError], args: tuple[Any, ...], known: dict[str, Any]
+) -> PrimitiveError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(known)
+    return error
 
 
 class ExecutionRejectedError(PrimitiveError):

@@ -143,7 +143,7 @@ def test_time_counts_from_the_first_use_in_a_loop() -> None:
 
 
 async def test_positions_are_made_of_labels() -> None:
-    """A path is the parent's path and the child's label, never stored on a primitive."""
+    """A path is the parent's path and the child's label, stored on no primitive."""
 
     @step
     async def where(value, context):
@@ -187,7 +187,7 @@ async def test_each_execution_of_a_retry_has_its_own_keys() -> None:
 
 
 async def test_the_callers_key_repeats_a_run() -> None:
-    """A redelivered job derives the same keys again; outside a retry it sees its own."""
+    """A redelivered job derives the same keys; outside a retry it sees its own."""
     runs = [
         await Twice(key).execute(0, WorkflowContext(idempotency_key=order))
         for order in ("order-1", "order-1", "order-2")

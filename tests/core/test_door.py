@@ -114,7 +114,7 @@ async def test_a_record_begins_running_and_empty() -> None:
 
         def finished(self, call):
             found.append(call.store[self])
-            with pytest.raises(AttributeError, match="'Call' object has no attr.*'x'"):
+            with pytest.raises(AttributeError, match=r"'Call' object has no attr.*'x'"):
                 _ = call.x
 
     with listening(observers=(Look(),)):
@@ -476,7 +476,7 @@ class Decorated(Base):
     ],
 )
 async def test_every_call_is_told_exactly_once(primitive, output, told) -> None:
-    """Through `super()`, mixins, abstract bases and decorators: one call, one record."""
+    """Through `super()`, mixins, abstract bases, decorators: one call, one record."""
     log = Log()
     assert await run(primitive) == output
     with listening(observers=(log,)):
