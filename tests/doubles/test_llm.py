@@ -12,6 +12,7 @@ from pytest_tta.doubles import LLMDouble, UnexpectedCall
 from tta_primitives import WorkflowContext, WorkflowPrimitive, step
 from tta_primitives.door import listening
 from tta_primitives.llm import LLMRequest, LLMResponse, Message, ToolCall, Usage
+from tta_primitives.recovery import RetryPrimitive
 
 INVOICE = {
     "type": "object",
@@ -157,6 +158,15 @@ def test_h34_the_most_specific_place_answers_first(llm):
     llm.at("sequential/model").reply("path")
     answers = run(model >> upper, *"abcd", llm=llm)[0]
     assert answers == ["PATH", "END", "PATTERN", "ANYWHERE"]
+
+
+def test_h34_a_primitive_is_as_exact_as_its_whole_path(llm):
+    """Naming the object beats the end of a path, and ties are broken by labels."""
+    model = llm.primitive("model")
+    llm.at("model").reply("end")
+    llm.at(model).reply("object")
+    llm.at("sequential/model").reply("path")
+    assert run(model >> upper, *"abc", llm=llm)[0] == ["PATH", "OBJECT", "END"]
 
 
 def test_h34_more_conditions_answer_first(llm):
@@ -689,6 +699,18 @@ def test_calls_are_recorded_with_their_requests(llm):
     assert second.request.last_user == "two"
     assert second.at - first.at == 2.0
     assert llm.calls.at("ask").inputs[0] == "one"
+
+
+def test_the_idempotency_key_is_recorded_where_the_step_could_see_it(llm):
+    """It is the same for all attempts; a step that gets no context has none."""
+    llm.at("ask").reply("a").times(2)
+    llm.raises(OSError).times(2)
+    workflow = RetryPrimitive(ask >> llm.primitive(), max_retries=1)
+    with pytest.raises(OSError, match="gave up after 2 attempts"):
+        run(workflow, "Q", llm=llm)
+    keys = [call.idempotency_key for call in llm.calls]
+    assert keys == [None, keys[1], None, keys[1]]
+    assert len(keys[1]) == 32
 
 
 def test_h40_recorded_requests_survive_mutation(llm):

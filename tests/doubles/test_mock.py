@@ -342,6 +342,21 @@ def test_the_watch_finds_unexpected_calls_that_were_swallowed():
     assert watch.verify()[0].startswith("call 2 of 'careless")
 
 
+def test_the_watch_tells_each_unexpected_call_once():
+    """However many calls it passes on its way out, in groups too, it is one problem."""
+    a, b = (MockPrimitive(name, side_effect=["only"]) for name in "ab")
+    workflow = (a | b) >> step(lambda x: x)
+    watch = DoublesWatch()
+    with listening(observers=(watch,)):
+        run(workflow)
+        with pytest.raises(BaseExceptionGroup, match="unhandled errors"):
+            run(workflow)
+    assert [problem.split(" was")[0] for problem in watch.verify()] == [
+        "call 2 of 'sequential/parallel/a'",
+        "call 2 of 'sequential/parallel/b'",
+    ]
+
+
 def test_the_watch_finds_mocks_that_did_not_do_all():
     """What of a list was not used is told with the line that wrote it."""
     mock = MockPrimitive("llm", side_effect=["one", OSError("two")])

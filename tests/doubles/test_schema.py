@@ -118,6 +118,7 @@ SCHEMAS = {
         "maximum": 100,
         "allOf": [{"minimum": 40}, {"maximum": 42}],
     },
+    "weaker part": {"type": "integer", "minimum": 90, "allOf": [{"minimum": 0}]},
     "recursive": {"$defs": {"node": NODE}, "$ref": "#/$defs/node"},
     "escaped name": {"$defs": {"a/b": {"const": 1}}, "$ref": "#/$defs/a~1b"},
 }
