@@ -11,6 +11,7 @@ from examples.answer_service.errors import (
     ServiceError,
     SettingError,
 )
+from examples.answer_service.search import Evidence
 from tta_primitives import WorkflowPrimitive, step
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from examples.answer_service.search import Evidence
     from tta_primitives import WorkflowContext
 
 __all__ = ["ChatModel", "model_from", "unconfigured"]
@@ -31,7 +31,7 @@ _ORDER = (
 )
 
 
-class ChatModel(WorkflowPrimitive["Evidence", str]):
+class ChatModel(WorkflowPrimitive[Evidence, str]):
     """Asks a model to answer from the passages that were found.
 
     Neither retries nor time limits are in here: what is wrapped around this primitive

@@ -65,7 +65,7 @@ class Evidence:
 
 
 class Index:
-    """A full-text index in memory.
+    """A full-text index in memory, for the thread that makes it.
 
     Args:
         passages: What can be found.

@@ -134,12 +134,8 @@ def test_what_cannot_be_answered_is_told_in_one_sentence(
 def test_address_that_is_none_is_refused(ask, monkeypatch) -> None:
     """A setting is named, with its value and what it should look like."""
     monkeypatch.setenv("OPENAI_BASE_URL", "localhost")
-    assert ask(QUESTION) == (
-        2,
-        "",
-        "answer_service: OPENAI_BASE_URL='localhost' must look like "
-        "'http://localhost:8000/v1'\n",
-    )
+    sentence = "OPENAI_BASE_URL='localhost' must look like 'http://localhost:8000/v1'"
+    assert ask(QUESTION) == (2, "", f"answer_service: {sentence}\n")
 
 
 def test_process_ends_with_the_exit_code() -> None:

@@ -6,13 +6,14 @@ which reads status and headers from them.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from examples.answer_service.answer import build_workflow
-from examples.answer_service.errors import SettingError
+from examples.answer_service.errors import ServiceError, SettingError
 from examples.answer_service.model import ChatModel, model_from
 from examples.answer_service.search import Index, search
 from tta_primitives import WorkflowContext
@@ -155,4 +156,16 @@ async def test_address_that_is_none_is_refused() -> None:
     """A setting that cannot work is told before anybody waits for it."""
     with pytest.raises(SettingError, match="OPENAI_BASE_URL='localhost' must look"):
         async with model_from({"OPENAI_BASE_URL": "localhost"}):
+            pass
+
+
+async def test_missing_httpx_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a model needs it, and only then is it asked for."""
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    async with model_from({}) as model:
+        assert model.name == "model"
+    with pytest.raises(
+        ServiceError, match=r'pip install "tta-dev-primitives\[examples'
+    ):
+        async with model_from({"OPENAI_API_KEY": "secret"}):
             pass
