@@ -331,6 +331,5 @@ def _paced(
 
 
 def _json_text(data: object) -> str:
-    if hasattr(data, "model_dump_json"):
-        return str(data.model_dump_json())
-    return json.dumps(data)
+    dump = getattr(data, "model_dump_json", None)
+    return json.dumps(data) if dump is None else str(dump())
