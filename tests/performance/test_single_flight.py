@@ -302,6 +302,32 @@ async def test_nobody_joins_a_load_that_has_just_ended() -> None:
 
 
 @virtual
+async def test_a_void_load_that_ends_late_does_not_disturb_others() -> None:
+    """Its key and its place have long been taken over; sharing goes on."""
+    gates = {name: asyncio.get_running_loop().create_future() for name in "ab"}
+    loads = Loads(seconds=9)
+
+    async def load(key):
+        return await (gates.pop(key) if key in gates else loads.load(key))
+
+    gate = gates["a"]
+    cache = CachePrimitive(load, ttl=10)
+    callers = [ask(cache, "a")]
+    await asyncio.sleep(1)
+    await cache.invalidate("a")
+    callers.append(ask(cache, "a"))
+    await asyncio.sleep(1)
+    callers[1].cancel()
+    await asyncio.sleep(1)
+    callers.append(ask(cache, "c"))
+    gate.set_result("old")
+    await asyncio.sleep(1)
+    callers.append(ask(cache, "c"))
+    assert await ends(callers) == ["old", asyncio.CancelledError, 2, 2]
+    assert loads.inputs == ["a", "c"]
+
+
+@virtual
 async def test_different_keys_load_at_the_same_time() -> None:
     """Flights are per key."""
     loads = Loads(seconds=1)

@@ -188,8 +188,6 @@ class Flights:
         self._loads.discard(flight)
         if flights.get(flight.key) is flight:
             del flights[flight.key]
-        if not flights:
-            self._by_loop.pop(task.get_loop(), None)
         if not task.cancelled():
             task.exception()  # Seen, even if all who waited have left.
 
