@@ -93,7 +93,7 @@ def until(
     except StopIteration as done:
         if door._anyone:
             _tell_overrun(deadline, limit, context)
-        return done.value  # type: ignore[no-any-return] - StopIteration is not generic
+        return done.value  # type: ignore[no-any-return]
     alarm = _Alarm()
     timer = get_running_loop().call_at(deadline, alarm)
     try:
@@ -105,13 +105,9 @@ def until(
         else:
             rest = awaited
         value: T = yield from rest
-    except CancelledError as error:
-        if not alarm.off():
-            raise
-        raise expired(limit, primitive, context) from error
-    except BaseException:
+    except BaseException as error:
         if alarm.off():
-            emit(context, "timeout.ignored", limit=limit)
+            _answer_for(error, limit, primitive, context)
         raise
     finally:
         timer.cancel()
@@ -120,6 +116,18 @@ def until(
     elif door._anyone:
         _tell_overrun(deadline, limit, context)
     return value
+
+
+def _answer_for(
+    error: BaseException,
+    limit: float,
+    primitive: WorkflowPrimitive[Any, Any],
+    context: WorkflowContext,
+) -> None:
+    """Turn our own cancellation into a timeout; let another error pass."""
+    if isinstance(error, CancelledError):
+        raise expired(limit, primitive, context) from error
+    emit(context, "timeout.ignored", limit=limit)
 
 
 def expired(
@@ -168,7 +176,7 @@ async def within_stream(
         chunk = await until(_next(chunks), deadline, limit, primitive, context)
         if chunk is _END:
             return
-        yield chunk  # type: ignore[misc] - a chunk, as it is not the end
+        yield chunk  # type: ignore[misc]
     raise expired(limit, primitive, context)
 
 

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 
 from tta_primitives.door import Observer
+
+# A cancellation carries no text.
+CANCELLED = r"^$"
+
+
+def exactly(error):
+    """Return the pattern of an error's whole text, after which notes may follow."""
+    return rf"^{re.escape(str(error))}(\n|$)"
 
 
 class Boom(Exception):
     """A failure that may pass."""
+
+    def __init__(self, *args):
+        super().__init__(*(args or ("boom",)))
 
 
 class Rejected(Exception):
@@ -25,7 +37,9 @@ class Response:
 
     def __init__(self, status_code=429, **headers):
         self.status_code = status_code
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.headers = {
+            name.replace("_", "-"): value for name, value in headers.items()
+        }
 
 
 class Script:
@@ -104,7 +118,7 @@ async def chunks_of(primitive, value, context):
     seen = []
     try:
         async for chunk in primitive.stream(value, context):
-            seen.append(chunk)
+            seen.append(chunk)  # noqa: PERF401 - what came before an error counts
     except Exception as error:
         return seen, error
     return seen, None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.recovery.doubles import Boom, Script, virtual
+from tests.recovery.doubles import Boom, Script, exactly, virtual
 from tta_primitives import WorkflowContext
 from tta_primitives.recovery import Attempt, RetryPrimitive, attempts_of
 
@@ -48,12 +48,14 @@ async def fail(*errors, **options):
     """Return what came out of a retry over these errors."""
     options.setdefault("max_retries", len(errors) - 1)
     retried = RetryPrimitive(Script(*errors), jitter="none", **options)
-    with pytest.raises(type(errors[-1])) as caught:
+    with pytest.raises(type(errors[-1]), match=exactly(errors[-1])) as caught:
         await retried.execute("x", WorkflowContext())
     return caught.value
 
 
-@pytest.mark.parametrize("kind", [Boom, Frozen, Slotted, WithAttempts, ValueError, OSError])
+@pytest.mark.parametrize(
+    "kind", [Boom, Frozen, Slotted, WithAttempts, ValueError, OSError]
+)
 @virtual
 async def test_case_05_the_error_carries_a_note_and_its_attempts(clock, kind):
     """Both exist for every kind of exception, and its own fields stay as they are."""
@@ -65,12 +67,13 @@ async def test_case_05_the_error_carries_a_note_and_its_attempts(clock, kind):
         Attempt(2, errors[1], 1.0),
         Attempt(3, errors[2], None),
     )
-    assert error.__notes__ == [
+    note = (
         "retry gave up after 3 attempts (max_retries=2):\n"
         f"  1. {errors[0]!r}, then 0.5 s\n"
         f"  2. {errors[1]!r}, then 1 s\n"
         f"  3. {errors[2]!r}"
-    ]
+    )
+    assert error.__notes__ == [note]
     assert getattr(error, "attempts", "mine") == "mine"
     assert "gave up after 3 attempts" in "".join(traceback.format_exception(error))
 
@@ -153,8 +156,6 @@ def test_an_error_from_elsewhere_has_no_attempts():
 @virtual
 async def test_a_retried_error_can_be_pickled_and_copied(clock):
     """Job queues pickle errors; the history, which may not pickle, stays behind."""
-
-
     unpicklable = Boom(lambda: None)
     error = await fail(unpicklable, Boom("last"))
     revived = pickle.loads(pickle.dumps(error))

@@ -13,7 +13,9 @@ from tta_primitives.recovery import RetryPrimitive
 from tta_primitives.recovery.backoff import Backoff
 
 
-def delays(count, strategy="exponential", jitter="none", initial=1, factor=2, top=30):
+def delays(
+    count, strategy="exponential", jitter="none", *, initial=1, factor=2, top=30
+):
     """Return the first delays of a backoff."""
     backoff = Backoff(strategy, initial, factor, top, jitter)
     seen = []
@@ -50,11 +52,11 @@ def test_case_08_strategies_grow_as_documented(strategy, expected):
     seed=st.integers(),
 )
 def test_case_10_no_delay_is_negative_or_above_the_maximum(
-    strategy, jitter, initial, factor, top, seed
+    *, strategy, jitter, initial, factor, top, seed
 ):
     """The cap is never exceeded by any strategy with any jitter."""
     with seeded(seed):
-        seen = delays(20, strategy, jitter, initial, factor, top)
+        seen = delays(20, strategy, jitter, initial=initial, factor=factor, top=top)
     assert all(0 <= delay <= top for delay in seen)
 
 
@@ -99,7 +101,12 @@ def test_the_ten_thousandth_retry_waits_the_maximum(strategy):
 
 @pytest.mark.parametrize(
     ("value", "error"),
-    [(-1, ValueError), ("soon", TypeError), (None, TypeError), (float("nan"), ValueError)],
+    [
+        (-1, ValueError),
+        ("soon", TypeError),
+        (None, TypeError),
+        (float("nan"), ValueError),
+    ],
 )
 @virtual
 async def test_a_strategy_function_that_returns_nonsense_is_named(clock, value, error):
@@ -119,7 +126,7 @@ async def test_a_hint_does_not_feed_the_decorrelated_backoff(clock):
     retried = RetryPrimitive(
         Script(Slow()), backoff_strategy="decorrelated", initial_delay=1, max_retries=2
     )
-    with seeded(0), pytest.raises(Boom):
+    with seeded(0), pytest.raises(Boom, match="boom"):
         await retried.execute("x", WorkflowContext())
     first, second = clock.sleeps.delays
     assert 51 <= first <= 53

@@ -13,7 +13,9 @@ from tta_primitives.recovery import RetryBudget, RetryPrimitive, attempts_of
 
 
 @virtual
-async def test_case_21_a_shared_budget_bounds_retries_under_a_total_outage(clock, events):
+async def test_case_21_a_shared_budget_bounds_retries_under_a_total_outage(
+    clock, events
+):
     """100 failing calls may retry 20 times in all; each raises its own error."""
     budget = RetryBudget(ratio=0.2, min_retries=3, window=60)
     llm = Script(Boom(), takes=1)
@@ -29,11 +31,13 @@ async def test_case_21_a_shared_budget_bounds_retries_under_a_total_outage(clock
 async def test_case_21_the_note_says_that_the_budget_was_exhausted(clock):
     """Whoever reads the error learns why it was not retried."""
     budget = RetryBudget(min_retries=1)
-    with pytest.raises(Boom) as caught:
+    with pytest.raises(Boom, match="2") as caught:
         await RetryPrimitive(Script(Boom(1), Boom(2)), budget=budget).execute(
             "x", WorkflowContext()
         )
-    assert "gave up after 2 attempts (retry budget exhausted)" in caught.value.__notes__[0]
+    assert (
+        "gave up after 2 attempts (retry budget exhausted)" in caught.value.__notes__[0]
+    )
     assert len(attempts_of(caught.value)) == 2
 
 
@@ -59,7 +63,9 @@ async def test_the_ratio_counts_calls_of_the_window_only(clock):
     assert budget.remaining() == 0
 
 
-@pytest.mark.parametrize(("ratio", "calls", "allowed"), [(0.1, 30, 3), (0.2, 15, 3), (1, 7, 7)])
+@pytest.mark.parametrize(
+    ("ratio", "calls", "allowed"), [(0.1, 30, 3), (0.2, 15, 3), (1, 7, 7)]
+)
 @virtual
 async def test_the_share_is_exact(clock, ratio, calls, allowed):
     """A tenth of 30 is 3, whatever floating point makes of it."""
@@ -86,7 +92,7 @@ async def test_endless_retries_end_with_the_budget(clock):
     """max_retries=None with a budget makes as many attempts as that allows."""
     llm = Script(Boom())
     budget = RetryBudget(min_retries=7, window=3600)
-    with pytest.raises(Boom):
+    with pytest.raises(Boom, match="boom"):
         await RetryPrimitive(llm, max_retries=None, budget=budget).execute(
             "x", WorkflowContext()
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import tracemalloc
+from contextlib import suppress
 
 import pytest
 
@@ -57,10 +58,8 @@ WORKFLOWS = {
 
 async def run_many(workflow, times):
     for _ in range(times):
-        try:
+        with suppress(Boom, TimeoutExceededError, RetryResultError, ExceptionGroup):
             await workflow.execute("x", WorkflowContext())
-        except (Boom, TimeoutExceededError, RetryResultError, ExceptionGroup):
-            pass
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -83,7 +82,9 @@ async def in_flight(execute, count):
     await asyncio.sleep(0)
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    tasks += [asyncio.create_task(execute("x", WorkflowContext())) for _ in range(count)]
+    tasks += [
+        asyncio.create_task(execute("x", WorkflowContext())) for _ in range(count)
+    ]
     await asyncio.sleep(0)
     held = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()

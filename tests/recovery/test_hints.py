@@ -84,7 +84,11 @@ def test_httpx_and_urllib_errors_are_understood():
 def test_an_error_without_an_answer_says_nothing():
     """No attribute, no hint, no status."""
     error = Boom("text")
-    assert (status(error), header(error, "date"), retry_after(error)) == (None, None, None)
+    assert (status(error), header(error, "date"), retry_after(error)) == (
+        None,
+        None,
+        None,
+    )
 
 
 def test_errors_that_say_nothing_are_told_quickly_and_rightly():
@@ -101,7 +105,13 @@ def test_errors_that_say_nothing_are_told_quickly_and_rightly():
             return None
 
     assert is_mute(Boom())
-    told = [OnClass(), InSlots(), OnDemand(), Rejected(status=1), ExceptionGroup("", [Boom()])]
+    told = [
+        OnClass(),
+        InSlots(),
+        OnDemand(),
+        Rejected(status=1),
+        ExceptionGroup("", [Boom()]),
+    ]
     assert [is_mute(error) for error in told] == [False] * 5
 
 

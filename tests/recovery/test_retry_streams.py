@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.recovery.doubles import Boom, Stream, chunks_of, virtual
+from tests.recovery.doubles import CANCELLED, Boom, Stream, chunks_of, virtual
 from tta_primitives import WorkflowContext, step
 from tta_primitives.errors import TimeoutExceededError
 from tta_primitives.recovery import RetryPrimitive, attempts_of
@@ -21,7 +21,10 @@ def quick(primitive, **options):
 async def test_case_23_a_stream_is_retried_before_its_first_chunk(clock, events):
     """Nothing was passed on, so nobody notices but the clock."""
     tokens = Stream([Boom()], [Boom()], ["t1", "t2"])
-    assert await chunks_of(quick(tokens), "x", WorkflowContext()) == (["t1", "t2"], None)
+    assert await chunks_of(quick(tokens), "x", WorkflowContext()) == (
+        ["t1", "t2"],
+        None,
+    )
     assert (tokens.calls, clock.elapsed) == (3, 1.5)
     assert events.names.count("retry.scheduled") == 2
 
@@ -31,7 +34,10 @@ async def test_case_23_no_chunk_is_ever_repeated(clock):
     """After the first chunk the error propagates."""
     error = Boom()
     tokens = Stream(["t1", "t2", error])
-    assert await chunks_of(quick(tokens), "x", WorkflowContext()) == (["t1", "t2"], error)
+    assert await chunks_of(quick(tokens), "x", WorkflowContext()) == (
+        ["t1", "t2"],
+        error,
+    )
     assert tokens.calls == 1
 
 
@@ -96,7 +102,7 @@ async def test_a_cancelled_stream_is_not_retried(clock):
     task = asyncio.create_task(chunks_of(quick(tokens), "x", WorkflowContext()))
     await asyncio.sleep(1)
     task.cancel()
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(asyncio.CancelledError, match=CANCELLED):
         await task
     assert tokens.calls == 1
 
@@ -116,6 +122,6 @@ async def test_an_error_of_the_consumer_is_not_a_failure_of_the_stream(clock):
 async def test_a_chain_streams_through_its_last_retry(clock):
     """The steps before run once; the last one streams and is retried."""
     calls = []
-    chain = step(lambda value: calls.append(value)) >> quick(Stream([Boom()], ["t1"]))
+    chain = step(calls.append) >> quick(Stream([Boom()], ["t1"]))
     assert await chunks_of(chain, "x", WorkflowContext()) == (["t1"], None)
     assert calls == ["x"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 from tta_primitives.primitive import Out, WorkflowPrimitive, as_operand
 
@@ -12,12 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["FallbackOutcome", "as_alternative", "is_value"]
 
-T = TypeVar("T")
-
 _CONTAINERS = (list, dict, set, bytearray)
 
 
-class FallbackOutcome(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class FallbackOutcome:
     """Who answered instead of the primary, as `context.outcomes[path]` tells it.
 
     Attributes:
@@ -54,7 +54,12 @@ class ValuePrimitive(WorkflowPrimitive[Any, Out]):
         """Return the value."""
         return {"value": self._value}
 
-    async def execute(self, input_data: Any, context: WorkflowContext, /) -> Out:  # noqa: ANN401 - any input
+    async def execute(
+        self,
+        input_data: object,  # noqa: ARG002 - the answer is always the same
+        context: WorkflowContext,  # noqa: ARG002
+        /,
+    ) -> Out:
         """Return the value."""
         return copy.deepcopy(self._value) if _is_container(self._value) else self._value
 
@@ -80,4 +85,4 @@ def as_alternative(alternative: object) -> WorkflowPrimitive[Any, Any]:
     """
     if is_value(alternative):
         return ValuePrimitive(alternative)
-    return as_operand(alternative)  # type: ignore[arg-type] - a primitive or callable
+    return as_operand(cast("WorkflowPrimitive[Any, Any]", alternative))

@@ -74,7 +74,7 @@ class History:
 
 
 def keep(failures: list[Failure], failure: Failure) -> None:
-    """Add a failure to those of a run, of which the first 10 and the last 90 are kept."""
+    """Add a failure to those of a run; the first 10 and the last 90 are kept."""
     if len(failures) == _KEPT:
         del failures[_KEPT_FIRST]
     failures.append(failure)
@@ -122,7 +122,9 @@ def _replace_note(fields: dict[str, Any], old: str | None, new: str | None) -> N
 def _line(failure: Failure) -> str:
     number, error, delay = failure
     what = "its result was refused" if error is None else _repr(error)
-    return f"{number}. {what}" if delay is None else f"{number}. {what}, then {delay:g} s"
+    return (
+        f"{number}. {what}" if delay is None else f"{number}. {what}, then {delay:g} s"
+    )
 
 
 def attempts_of(error: BaseException) -> tuple[Attempt, ...]:

@@ -11,8 +11,9 @@ from tta_primitives.chance import rng
 __all__ = ["Backoff", "BackoffStrategy", "Jitter", "check_strategy"]
 
 BackoffStrategy: TypeAlias = (
-    'Literal["constant", "linear", "exponential", "fibonacci", "decorrelated"]'
-    " | Sequence[float] | Callable[[int], float]"
+    Literal["constant", "linear", "exponential", "fibonacci", "decorrelated"]
+    | Sequence[float]
+    | Callable[[int], float]
 )
 Jitter: TypeAlias = Literal["full", "equal", "none"]
 
@@ -26,10 +27,10 @@ class Backoff:
 
     Args:
         strategy: `"constant"`: always `initial`. `"linear"`: `initial * n`.
-            `"exponential"`: `initial * factor ** (n - 1)`. `"fibonacci"`: `initial` times
-            1, 1, 2, 3, 5 ... `"decorrelated"`: at random between `initial` and three
-            times the delay before. A sequence: its nth value, the last one repeated. A
-            function: what it returns for n, which counts from 1.
+            `"exponential"`: `initial * factor ** (n - 1)`. `"fibonacci"`: `initial`
+            times 1, 1, 2, 3, 5 ... `"decorrelated"`: at random between `initial` and
+            three times the delay before. A sequence: its nth value, the last one
+            repeated. A function: what it returns for n, which counts from 1.
         initial: Delay before the first retry, in seconds.
         factor: Growth of the exponential strategy, at least 1.
         maximum: No delay is longer, in seconds.
@@ -119,7 +120,9 @@ class Backoff:
 
     def _asked(self, number: int) -> float:
         ask = cast("Callable[[int], float]", self._strategy)
-        return seconds(f"backoff_strategy({number})", ask(number), zero=True, infinite=True)
+        return seconds(
+            f"backoff_strategy({number})", ask(number), zero=True, infinite=True
+        )
 
     def _decorrelated(self, previous: float | None) -> float:
         low = min(self._initial, self._maximum)

@@ -20,8 +20,8 @@ _SLICES = 10
 class RetryBudget:
     """Retries may be at most a share of the calls in a sliding window.
 
-    Give one object to all retries that call the same service. As in the retry budgets of
-    Finagle and of the SRE book (chapter 22, "Addressing Cascading Failures"), a few
+    Give one object to all retries that call the same service. As in the retry budgets
+    of Finagle and of the SRE book (chapter 22, "Addressing Cascading Failures"), a few
     retries are always allowed, so that a service with little traffic is retried too.
 
     A budget belongs to one event loop at a time. On a loop whose clock shows an earlier

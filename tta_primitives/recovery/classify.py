@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 ErrorFilter: TypeAlias = (
-    "type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool]"
+    type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool]
 )
 
 PROGRAMMING_ERRORS = (
@@ -36,7 +36,7 @@ PROGRAMMING_ERRORS = (
 )
 # RFC 9110, section 15.5: the same request will be answered in the same way again.
 PERMANENT_STATUSES = frozenset({400, 401, 402, 403, 404, 405, 410, 413, 422})
-# A quota that is used up comes as 429, like a rate limit, and differs only in this word.
+# A quota that is used up comes as 429, like a rate limit; only this word differs.
 _QUOTA_WORDS = frozenset(
     {
         "billing_error",
@@ -129,7 +129,8 @@ def _is_direct(errors: ErrorFilter, error: Exception) -> bool:
 def _names_group(errors: ErrorFilter, group: ExceptionGroup[Exception]) -> bool:
     named = errors if isinstance(errors, tuple) else ()
     return any(
-        issubclass(kind, BaseExceptionGroup) and isinstance(group, kind) for kind in named
+        issubclass(kind, BaseExceptionGroup) and isinstance(group, kind)
+        for kind in named
     )
 
 

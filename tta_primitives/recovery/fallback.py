@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypedDict, cast, overload
 
@@ -28,7 +27,13 @@ from tta_primitives.recovery.options import changed
 from tta_primitives.recovery.results import discard
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterator,
+        Sequence,
+    )
     from typing import Unpack
 
     from tta_primitives.context import WorkflowContext
@@ -135,7 +140,9 @@ class FallbackPrimitive(Wrapper[In, Out]):
         self.fallback_on = (
             None if fallback_on is None else check_filter("fallback_on", fallback_on)
         )
-        self.fallback_if_result = check_predicate("fallback_if_result", fallback_if_result)
+        self.fallback_if_result = check_predicate(
+            "fallback_if_result", fallback_if_result
+        )
         self.isolate_input = check_flag("isolate_input", isolate_input)
         self.restart_stream = check_flag("restart_stream", restart_stream)
         if primary is not None:
@@ -170,7 +177,7 @@ class FallbackPrimitive(Wrapper[In, Out]):
         if plain is None or door._anyone:
             return await self._try_from(0, input_data, context, _Trial(self, context))
         try:
-            return await plain.execute(input_data, context)  # type: ignore[no-any-return] - as typed
+            return cast("Out", await plain.execute(input_data, context))
         except Exception as error:
             if not self._falls_back_on(error):
                 raise
@@ -237,7 +244,7 @@ class FallbackPrimitive(Wrapper[In, Out]):
         for one, label in plan[first:]:
             yield one, context if label is None else context.below(self, one, label)
 
-    def _input(self, input_data: In) -> In:
+    def _input(self, input_data: Any) -> Any:  # noqa: ANN401 - any input
         return copy.deepcopy(input_data) if self.isolate_input else input_data
 
     def _falls_back_on(self, error: Exception) -> bool:
@@ -306,7 +313,7 @@ class _Trial:
             del errors
 
     def clear(self) -> None:
-        """Let go of errors and results: tracebacks lead to the frames that hold this."""
+        """Let go of all: tracebacks lead to the frames that hold this."""
         self.errors.clear()
         self._refused.clear()
 

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Any
 
 __all__ = ["header", "is_mute", "retry_after", "status"]
 
-_TELLING = ("status_code", "status", "response", "headers", "retry_after", "body")
-_TELLING += ("code", "type", "__getattr__")
+_TELLING = (
+    "status_code",
+    "status",
+    "response",
+    "headers",
+    "retry_after",
+    "body",
+    "code",
+    "type",
+    "__getattr__",
+)
 
 
 def is_mute(error: Exception) -> bool:
     """Tell quickly that an error has nothing to say beyond its type and its text."""
-    return not error.__dict__ and _is_mute_type(type(error))
+    return not error.__dict__ and _is_mute_type(type(error))  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=512)
-def _is_mute_type(kind: type[Exception]) -> bool:
-    is_group = issubclass(kind, BaseExceptionGroup)
+def _is_mute_type(kind: Hashable) -> bool:
+    is_group = isinstance(kind, type) and issubclass(kind, BaseExceptionGroup)
     return not is_group and not any(hasattr(kind, name) for name in _TELLING)
 
 
@@ -47,7 +57,7 @@ def header(error: Exception, name: str) -> str | None:
         name: In lower case; headers are matched without regard to case.
     """
     for source in (getattr(error, "response", None), error):
-        headers = getattr(source, "headers", None)
+        headers: Any = getattr(source, "headers", None)
         # An `email.message.Message`, as urllib has it, is no Mapping.
         if isinstance(headers, Mapping) or hasattr(headers, "get_all"):
             for key, value in headers.items():

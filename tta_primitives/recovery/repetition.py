@@ -39,17 +39,19 @@ _REASONS: Final = {
     "max_retries": "max_retries={retry.max_retries}",
     "nested": "a retry further inside has given up",
     "not_retryable": "the last error is not one to retry",
-    "retry_after": "told to wait longer than max_retry_after={retry.max_retry_after:g} s",
+    "retry_after": (
+        "told to wait longer than max_retry_after={retry.max_retry_after:g} s"
+    ),
 }
 
 
 class Repetition:
-    """One execution of a retry, made at its start or, if that is quicker, at its first failure.
+    """One execution of a retry, made at its start or at its first failure.
 
     Attributes:
         delay: Seconds before the next attempt.
         failures: The failed attempts so far.
-        must_wait: Whether a turn of the loop, or a delay, comes before the next attempt.
+        must_wait: Whether a turn of the loop, at least, comes before the next attempt.
     """
 
     __slots__ = (
@@ -98,7 +100,7 @@ class Repetition:
             own.open_key_scope(retry)
             self._view = own.below(retry, primitive, primitive.name)
 
-    def attempt(self, input_data: Any) -> Awaitable[Any]:  # noqa: ANN401 - any primitive's input
+    def attempt(self, input_data: Any) -> Awaitable[Any]:  # noqa: ANN401
         """Begin the next attempt."""
         retry = self._retry
         self._since = attached[0]
@@ -110,7 +112,7 @@ class Repetition:
         execution = retry._wrapped().execute(input_data, self._view_until(deadline))
         return until(execution, deadline, limit, retry, self._context)
 
-    def stream(self, input_data: Any) -> Any:  # noqa: ANN401 - an async generator of any chunks
+    def stream(self, input_data: Any) -> Any:  # noqa: ANN401
         """Begin the next attempt as a stream."""
         retry = self._retry
         self._since = attached[0]
@@ -120,11 +122,16 @@ class Repetition:
             return retry._wrapped().stream(input_data, self._view)
         return self._limited_stream(input_data)
 
-    async def _limited_stream(self, input_data: Any) -> AsyncIterator[Any]:  # noqa: ANN401 - as above
+    async def _limited_stream(
+        self,
+        input_data: Any,  # noqa: ANN401 - any primitive's input
+    ) -> AsyncIterator[Any]:
         deadline, limit = self._limit()
         view = self._view_until(deadline)
         retry, context = self._retry, self._context
-        async with aclosing(cast("Any", retry._wrapped().stream(input_data, view))) as raw:
+        async with aclosing(
+            cast("Any", retry._wrapped().stream(input_data, view))
+        ) as raw:
             bounded = within_stream(raw, deadline, limit, retry, context)
             async with aclosing(bounded) as chunks:
                 async for chunk in chunks:
@@ -167,12 +174,9 @@ class Repetition:
         retry = self._retry
         hint = 0.0
         if error is not None and not retry._knows_as_passing(error):
-            if not retry.retry_nested and is_exhausted(
-                error, self._since, id(retry)
-            ):
-                return "nested"
-            if not retry._is_worth_retrying(error):
-                return "not_retryable"
+            final = self._why_final(error)
+            if final is not None:
+                return final
             if retry.respect_retry_after:
                 hint = retry_after(error) or 0.0
         if retry.max_retries is not None and self._number > retry.max_retries:
@@ -187,6 +191,14 @@ class Repetition:
             return "budget"
         return None
 
+    def _why_final(self, error: Exception) -> _Stop | None:
+        """Return why an error is not one to retry at all."""
+        retry = self._retry
+        since, owner = self._since, id(retry)
+        if not retry.retry_nested and is_exhausted(error, since, owner):
+            return "nested"
+        return None if retry._is_worth_retrying(error) else "not_retryable"
+
     def _set_delay(self, hint: float) -> None:
         retry = self._retry
         backoff = self._backoff = retry._backoff.delay(self._number, self._backoff)
@@ -200,7 +212,13 @@ class Repetition:
     def _tell_retry(self, error: Exception | None) -> None:
         if is_listening():
             number, delay = self._number, self.delay
-            emit(self._context, "retry.scheduled", delay=delay, attempt=number, error=error)
+            emit(
+                self._context,
+                "retry.scheduled",
+                delay=delay,
+                attempt=number,
+                error=error,
+            )
         hook = self._retry.on_retry
         if hook is not None:
             try:

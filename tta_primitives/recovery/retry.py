@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, overload
 
@@ -36,7 +35,7 @@ from tta_primitives.recovery.repetition import Repetition
 from tta_primitives.recovery.results import discard
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from datetime import timedelta
     from typing import Unpack
 
@@ -85,8 +84,8 @@ class RetryPrimitive(Wrapper[In, Out]):
     same idempotency keys in their context. A stream is retried until its first chunk.
 
     Observers hear `retry.attempt` (attempt), `retry.scheduled` (delay, attempt, error),
-    and at the end `retry.exhausted` (attempt, error), `retry.budget_exhausted` (attempt,
-    error) or `retry.gave_up` (reason, attempt, error).
+    and at the end `retry.exhausted` (attempt, error), `retry.budget_exhausted`
+    (attempt, error) or `retry.gave_up` (reason, attempt, error).
 
     Args:
         primitive: A primitive or a function; without it the retry is open.
@@ -110,9 +109,10 @@ class RetryPrimitive(Wrapper[In, Out]):
         retry_if_result: A predicate on results; one that it refuses is retried, after
             `await result.aclose()` if it has that.
         respect_retry_after: Whether to wait as long as an error asks: by its attribute
-            `retry_after` or the headers `Retry-After` and `retry-after-ms`. The jittered
-            backoff is added to it; with `jitter="none"` the longer of the two counts.
-        max_retry_after: An error that asks to wait longer is raised at once, in seconds.
+            `retry_after` or the headers `Retry-After` and `retry-after-ms`. The
+            jittered backoff is added to it; with `jitter="none"` the longer of the two
+            counts.
+        max_retry_after: An error that asks to wait for more seconds is raised at once.
         budget: An allowance of retries shared with others.
         on_exhausted: Whether a last result that was refused raises a
             `RetryResultError` (`"raise"`) or is returned (`"return"`).
@@ -187,8 +187,12 @@ class RetryPrimitive(Wrapper[In, Out]):
         self.retry_on = None if retry_on is None else check_filter("retry_on", retry_on)
         self.give_up_on = check_filter("give_up_on", give_up_on)
         self.retry_if_result = check_predicate("retry_if_result", retry_if_result)
-        self.respect_retry_after = check_flag("respect_retry_after", respect_retry_after)
-        self.max_retry_after = seconds("max_retry_after", max_retry_after, infinite=True)
+        self.respect_retry_after = check_flag(
+            "respect_retry_after", respect_retry_after
+        )
+        self.max_retry_after = seconds(
+            "max_retry_after", max_retry_after, infinite=True
+        )
         self.on_exhausted = check_choice("on_exhausted", on_exhausted, _ENDINGS)
         self.on_retry = _check_hook(on_retry)
         self.retry_nested = check_flag("retry_nested", retry_nested)
@@ -201,7 +205,9 @@ class RetryPrimitive(Wrapper[In, Out]):
         )
         is_timeless = isinstance(self.backoff_strategy, str) and not self.initial_delay
         self._is_immediate = is_timeless and max_retries is not None
-        self._judges_by_type = not (callable(self.retry_on) or callable(self.give_up_on))
+        self._judges_by_type = not (
+            callable(self.retry_on) or callable(self.give_up_on)
+        )
         if primitive is not None:
             self._wrap(as_operand(primitive))
 
@@ -254,7 +260,7 @@ class RetryPrimitive(Wrapper[In, Out]):
             return await self._repeat(input_data, run)
         since = attached[0]
         try:
-            return await plain.execute(input_data, context)  # type: ignore[no-any-return] - as typed
+            return await plain.execute(input_data, context)  # type: ignore[no-any-return]
         except Exception as error:
             run = Repetition(self, context, since)
             if not run.goes_on(error):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from asyncio import get_running_loop
-from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
@@ -16,14 +15,16 @@ from tta_primitives.primitive import In, Open, Out, Wrapper, as_operand, labels
 from tta_primitives.recovery.alternatives import FallbackOutcome, as_alternative
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     from tta_primitives.context import WorkflowContext
     from tta_primitives.primitive import A, B, C, WorkflowPrimitive
 
 __all__ = ["TimeoutPrimitive"]
 
-Limit: TypeAlias = "float | timedelta | Callable[[Any, WorkflowContext], float | timedelta]"
+Limit: TypeAlias = (
+    "float | timedelta | Callable[[Any, WorkflowContext], float | timedelta]"
+)
 
 
 class TimeoutPrimitive(Wrapper[In, Out]):
@@ -39,8 +40,8 @@ class TimeoutPrimitive(Wrapper[In, Out]):
     A stream is limited as a whole; only waiting for a chunk is interrupted.
 
     Observers hear `timeout.expired` (limit), `timeout.ignored` (limit; the primitive
-    ended otherwise although it was cancelled), `timeout.overrun` (limit, excess; it held
-    the event loop beyond the limit, so that it could not be cancelled), and
+    ended otherwise although it was cancelled), `timeout.overrun` (limit, excess; it
+    held the event loop beyond the limit, so that it could not be cancelled), and
     `fallback.used` (index, error).
 
     Args:
@@ -145,9 +146,9 @@ class TimeoutPrimitive(Wrapper[In, Out]):
             self._wrap(as_operand(primitive))
         elif fallback is not None:
             msg = (
-                "a timeout with a fallback cannot be open, because the fallback changes "
-                "what comes out: write TimeoutPrimitive(primitive, timeout_seconds=..., "
-                "fallback=...)"
+                "a timeout with a fallback cannot be open, because the fallback "
+                "changes what comes out: write TimeoutPrimitive(primitive, "
+                "timeout_seconds=..., fallback=...)"
             )
             raise ValueError(msg)
 
@@ -168,7 +169,9 @@ class TimeoutPrimitive(Wrapper[In, Out]):
 
     def children(self) -> tuple[WorkflowPrimitive[Any, Any], ...]:
         """Return what is limited, and the fallback if there is one."""
-        return super().children() + (() if self._fallback is None else (self._fallback,))
+        return super().children() + (
+            () if self._fallback is None else (self._fallback,)
+        )
 
     def options(self) -> dict[str, Any]:
         """Return the limit."""
@@ -182,7 +185,7 @@ class TimeoutPrimitive(Wrapper[In, Out]):
             deadline = get_running_loop().time() + limit
             view = self._view(context, deadline) if self._has_view else context
             execution = primitive.execute(input_data, view)
-            return await until(execution, deadline, limit, self, context)  # type: ignore[no-any-return] - as typed
+            return await until(execution, deadline, limit, self, context)
         if self._fallback is not None:
             return await self._or_fallback(self._fallback, input_data, context)
         limit, deadline = self._limits(input_data, context)
@@ -217,12 +220,14 @@ class TimeoutPrimitive(Wrapper[In, Out]):
     async def stream(
         self, input_data: In, context: WorkflowContext, /
     ) -> AsyncIterator[Any]:
-        """Yield the chunks within the limit; the fallback's if not even one has come."""
+        """Yield the chunks within the limit; if none has come, the fallback's."""
         self._wrapped()
         limit, deadline = self._limits(input_data, context)
         is_committed = False
         try:
-            async with aclosing(self._within(input_data, context, limit, deadline)) as own:
+            async with aclosing(
+                self._within(input_data, context, limit, deadline)
+            ) as own:
                 async for chunk in own:
                     is_committed = True
                     yield chunk
@@ -231,7 +236,9 @@ class TimeoutPrimitive(Wrapper[In, Out]):
             if is_committed or self._fallback is None or not _is_up(deadline):
                 raise
             view = self._fallback_view(self._fallback, error, context)
-        async with aclosing(cast("Any", self._fallback.stream(input_data, view))) as other:
+        async with aclosing(
+            cast("Any", self._fallback.stream(input_data, view))
+        ) as other:
             async for chunk in other:
                 yield chunk
 
@@ -269,7 +276,7 @@ class TimeoutPrimitive(Wrapper[In, Out]):
         return seconds("timeout_seconds(input, context)", asked)
 
     def _view(self, context: WorkflowContext, deadline: float) -> WorkflowContext:
-        """Return the view in which the deadline travels down, if anybody looks at it."""
+        """Return the view in which the deadline travels down, if anybody looks."""
         if not self._has_view:
             return context
         label = self._child_label
