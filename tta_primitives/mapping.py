@@ -128,8 +128,9 @@ class MapPrimitive(
         source = _source(self, input_data)
         outputs: dict[int, Any] = {}
         failure: BaseException
+        group = asyncio.TaskGroup()
         try:
-            async with aclosing(source), asyncio.TaskGroup() as group:
+            async with aclosing(source), group:
                 for _ in range(self._workers(input_data)):
                     group.create_task(self._work(source, outputs, context))
         except BaseExceptionGroup as error:

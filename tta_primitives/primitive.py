@@ -492,7 +492,8 @@ class StepPrimitive(WorkflowPrimitive[In, Out]):
         if not callable(function) or isinstance(function, WorkflowPrimitive):
             msg = f"function={function!r} must be a function, f(input) or so"
             raise TypeError(msg)
-        update_wrapper(self, function, updated=())
+        made: Any = self  # Not every callable has all that a function has.
+        update_wrapper(made, function, updated=())
         self._signature = signature = read_signature(function)
         self._blocking = check_flag("blocking", blocking)
         self._timeout: float | None = None
@@ -514,24 +515,28 @@ class StepPrimitive(WorkflowPrimitive[In, Out]):
         self._call = partial(function, **self._extras) if self._extras else function
         _become(self, _step_class(self))
 
-    def __call__(self, *args: Any, **extras: Any) -> StepPrimitive[In, Out]:  # noqa: ANN401 - the function's own
-        """Return a step with these extras bound.
+    if not TYPE_CHECKING:
+        # To type checkers only an `UnboundStep` can be called; a step that could would
+        # pass for a function of any input.
 
-        Args:
-            args: Extras by position, in the order of the function's parameters.
-            extras: Extras by name.
+        def __call__(self, *args: Any, **extras: Any) -> StepPrimitive[In, Out]:  # noqa: ANN401 - as the function
+            """Return a step with these extras bound.
 
-        Raises:
-            TypeError: There are too many, an unknown one, or one given twice.
-        """
-        if not self._signature.extras:
-            msg = (
-                f"step {self.name!r} has no extras to bind; to run it, write "
-                f"await {self.name}.execute(input, context)"
-            )
-            raise TypeError(msg)
-        new = bind_extras(self.name, self._signature, args, extras)
-        return self._with_extras({**self._extras, **new})
+            Args:
+                args: Extras by position, in the order of the function's parameters.
+                extras: Extras by name.
+
+            Raises:
+                TypeError: There are too many, an unknown one, or one given twice.
+            """
+            if not self._signature.extras:
+                msg = (
+                    f"step {self.name!r} has no extras to bind; to run it, write "
+                    f"await {self.name}.execute(input, context)"
+                )
+                raise TypeError(msg)
+            new = bind_extras(self.name, self._signature, args, extras)
+            return self._with_extras({**self._extras, **new})
 
     def _with_extras(self, extras: dict[str, Any]) -> StepPrimitive[In, Out]:
         bound = copy.copy(self)
@@ -1310,8 +1315,9 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
         tolerance = self._tolerance()
         plan = self._heard_plan if is_listening() else self._plan
         tasks: list[asyncio.Task[Any]] = []
+        group = asyncio.TaskGroup()
         try:
-            async with asyncio.TaskGroup() as group:
+            async with group:
                 for (one, label), name in zip(plan, self._labels, strict=True):
                     view = context
                     if label is not None or self._isolate:

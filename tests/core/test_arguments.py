@@ -47,7 +47,7 @@ def test_zero_and_infinity_pass_where_they_are_allowed() -> None:
     """The message then says what is allowed."""
     assert arguments.seconds("ttl", 0, zero=True) == 0.0
     assert arguments.seconds("ttl", math.inf, infinite=True) == math.inf
-    with pytest.raises(ValueError, match=r"ttl=-1 must be a non-negative number of sec"):
+    with pytest.raises(ValueError, match=r"ttl=-1 must be a non-negative number of s"):
         arguments.seconds("ttl", -1, zero=True)
     with pytest.raises(ValueError, match=r"rate=0 must be a positive number$"):
         arguments.check_number("rate", 0)

@@ -181,7 +181,7 @@ async def test_choices_can_be_pickled() -> None:
         (lambda: ConditionalPrimitive(bool, 3), "3 cannot be a step of a workflow"),
         (
             lambda: ConditionalPrimitive(lambda a, b, c: 1, good),
-            r"condition=lambda must be f\(input\) or f\(input, .*\), and wants b, c$",
+            r"condition=lambda must be f\(input\) or f\(input, .*\), and wants b, c",
         ),
         (
             lambda: RouterPrimitive([fast], bool),
