@@ -435,7 +435,7 @@ async def test_case_22_nested_retries_are_found_inside_groups(clock):
     """Branches that are exhausted each make a group that is exhausted too."""
     left, right = Script(Boom(), takes=1), Script(Boom(), takes=1)
     branches = quick(left) | quick(right)
-    with pytest.raises(ExceptionGroup, match="sub-exceptions"):
+    with pytest.raises(ExceptionGroup, match="TaskGroup"):
         await RetryPrimitive(branches).execute("x", WorkflowContext())
     assert (left.calls, right.calls) == (4, 4)
 
@@ -556,7 +556,7 @@ async def test_a_group_is_retried_if_all_its_leaves_are_listed(clock):
     llm = Script(ExceptionGroup("group", [Boom(), Boom()]), "ok")
     assert await quick(llm, retry_on=Boom).execute("x", WorkflowContext()) == "ok"
     mixed = Script(ExceptionGroup("group", [Boom(), ValueError()]), "ok")
-    with pytest.raises(ExceptionGroup, match="sub-exceptions"):
+    with pytest.raises(ExceptionGroup, match="group"):
         await quick(mixed, retry_on=Boom).execute("x", WorkflowContext())
 
 
