@@ -101,9 +101,11 @@ def test_retry_keeps_its_bounds(
             tta.run(retry, "input")
 
         assert broken.call_count == max_retries + 1
-        for number, pause in enumerate(tta.clock.sleeps.by(kind="sleep")):
-            assert 0.0 <= pause.delay <= max_delay
-            assert pause.delay <= initial_delay * 2**number
+        [span] = tta.trace.spans_at("retry")
+        for event in span.events:
+            if event.name == "retry.scheduled":
+                cap = initial_delay * 2 ** (event.detail["attempt"] - 1)
+                assert 0.0 <= event.detail["delay"] <= min(cap, max_delay)
 
 
 @given(works=st.lists(st.booleans(), min_size=2, max_size=5))
