@@ -20,6 +20,7 @@ from pytest_tta.clock import active
 from pytest_tta.clock.clock import VirtualClock
 from pytest_tta.clock.describe import task_line
 from pytest_tta.doubles.llm import LLMDouble
+from pytest_tta.doubles.unexpected import UnexpectedCall
 from pytest_tta.doubles.watch import DoublesWatch
 from pytest_tta.faults.injector import FaultInjector
 from pytest_tta.faults.plan import FaultPlan
@@ -126,8 +127,9 @@ class Harness:
         """
         self._stack.close()
         problems = self.verify()
-        if error is None and problems:
-            raise HarnessError("\n".join(problems))
+        # Hypothesis shrinks an AssertionError, and lets other BaseExceptions through.
+        if (error is None and problems) or isinstance(error, UnexpectedCall):
+            raise HarnessError("\n".join(problems) or str(error)) from None
 
     def __repr__(self) -> str:
         return f"<Harness seed={self.seed} elapsed={self.elapsed:g}>"
@@ -191,10 +193,14 @@ class Harness:
     ) -> Any:
         before = asyncio.all_tasks()
         primitive = as_operand(workflow)
+        # Cancelled means that the clock gave up on everybody: then nobody was forgotten.
         try:
-            return await primitive.execute(input_data, context or WorkflowContext())
-        finally:
+            output = await primitive.execute(input_data, context or WorkflowContext())
+        except Exception:
             self.note_left_running(asyncio.all_tasks() - before)
+            raise
+        self.note_left_running(asyncio.all_tasks() - before)
+        return output
 
     def note_left_running(self, tasks: set[asyncio.Task[Any]]) -> None:
         """Keep tasks that should have ended as problems, each with its line."""

@@ -67,8 +67,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and the session if --tta is on."""
+    if config.getoption("--hypothesis-profile", default=None) == "tta":
+        # Hypothesis loads it in its own pytest_configure, which comes next.
+        from pytest_tta.properties import register_profile  # noqa: PLC0415 - only when asked for
+
+        register_profile()
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
     if config.getoption("tta") is not None or config.getini("tta"):

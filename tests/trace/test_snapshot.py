@@ -95,7 +95,11 @@ def test_what_contains_itself_is_copied():
     assert copied[1] is copied
 
 
-@pytest.mark.parametrize("live", [threading.Lock(), iter([1]), object()], ids=repr)
+@pytest.mark.parametrize(
+    "live",
+    [threading.Lock(), iter([1]), object()],
+    ids=["lock", "iterator", "object"],
+)
 def test_live_objects_are_represented(live):
     """A stand-in shows the object, equals it, and nothing else of its type."""
     copied = snapshot({"live": live})["live"]

@@ -1,0 +1,161 @@
+"""The harness as a context manager, where there is no fixture."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_tta import ClockDeadlock, FaultPlan, Harness, HarnessError, VirtualClock
+from pytest_tta.clock import active
+from tta_primitives import WorkflowContext, step
+from tta_primitives.door import is_listening
+
+if TYPE_CHECKING:
+    from tests.plugin.conftest import Run
+
+
+@step
+async def fetch(url: str) -> str:
+    """Return what was asked for, a second later."""
+    await asyncio.sleep(1)
+    return url
+
+
+def test_a_harness_takes_over_and_gives_back() -> None:
+    """Inside, time is virtual and the run is recorded; outside nothing is left."""
+    before = is_listening()
+    with Harness(seed=3) as tta:
+        assert tta.run(fetch, "x") == "x"
+        assert tta.elapsed == 1.0
+        assert [span.path for span in tta.trace.spans] == ["fetch"]
+        assert active.clock is tta.clock
+    assert active.clock is not tta.clock
+    assert is_listening() is before
+
+
+def test_a_function_can_be_run_as_it_is() -> None:
+    """`run` takes a plain function as well as a primitive."""
+    with Harness() as tta:
+        assert tta.run(str.upper, "x") == "X"
+
+
+def test_a_context_of_the_tests_own_is_used() -> None:
+    """`run` executes with the context that it is given."""
+    context = WorkflowContext(correlation_id="order-7")
+
+    async def tell(_: str, context: WorkflowContext) -> str:
+        return context.correlation_id
+
+    with Harness() as tta:
+        assert tta.run(step(tell), "x", context) == "order-7"
+
+
+def test_h33_a_scripted_hang_is_named_at_once() -> None:
+    """A hang that no limit bounds is reported as such, with the line that scripted it."""
+    with (
+        pytest.raises(ClockDeadlock, match=r"fetch .*hangs, as hang\(\) scripted at"),
+        Harness() as tta,
+    ):
+        tta.faults.at("fetch").hang()
+        tta.run(fetch, "x")
+
+
+def test_what_was_scripted_and_not_used_fails_at_the_end() -> None:
+    """A block that passed fails on leaving for a reply that nobody asked for."""
+    with pytest.raises(HarnessError, match="never"), Harness() as tta:
+        tta.llm.at("fetch").reply("unheard")
+
+
+def test_an_error_of_the_body_is_not_hidden_by_what_was_not_used() -> None:
+    """The block's own error passes, whatever else is wrong."""
+    with pytest.raises(KeyError, match="own"), Harness() as tta:
+        tta.llm.at("fetch").reply("unheard")
+        raise KeyError("own")
+
+
+def test_an_unexpected_call_leaves_as_an_assertion() -> None:
+    """Hypothesis shrinks an AssertionError, so an unexpected call becomes one."""
+    with pytest.raises(HarnessError, match="was not scripted"), Harness() as tta:
+        tta.llm.at("fetch").reply("once")
+        tta.run(fetch, "x")
+        tta.run(fetch, "x")
+
+
+def test_a_task_left_running_fails_at_the_end() -> None:
+    """A workflow that forgets a task is found out, with the line where it waits."""
+    kept = []
+
+    async def forget(url: str) -> str:
+        kept.append(asyncio.create_task(asyncio.sleep(60), name="refresher"))
+        await asyncio.sleep(1)
+        return url
+
+    with (
+        pytest.raises(HarnessError, match="left running: task refresher"),
+        Harness() as tta,
+    ):
+        tta.run(step(forget), "x")
+
+
+def test_equal_seeds_give_equal_runs() -> None:
+    """Jitter, ids and durations are those of the seed."""
+    from tta_primitives.recovery import RetryPrimitive  # noqa: PLC0415 - for this test
+
+    def story(seed: int) -> tuple[list[float], str]:
+        with Harness(seed=seed) as tta:
+            tta.faults.at("fetch").fail(OSError("down"))
+            context = WorkflowContext()
+            with pytest.raises(OSError, match="down"):
+                tta.run(RetryPrimitive(fetch), "x", context)
+            return tta.clock.sleeps.delays, context.correlation_id
+
+    assert story(1) == story(1)
+    assert story(1) != story(2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"seed": "1"}, "seed='1' must be a whole number"),
+        ({"seed": True}, "seed=True must be a whole number"),
+        ({"faults": []}, r"faults=\[\] must be a FaultPlan"),
+    ],
+)
+def test_wrong_arguments_are_named(
+    arguments: dict[str, object], sentence: str
+) -> None:
+    """A wrong argument is refused with its name and value."""
+    with pytest.raises(TypeError, match=sentence):
+        Harness(**arguments)  # type: ignore[arg-type]  # it is wrong on purpose
+
+
+def test_generated_faults_need_not_strike() -> None:
+    """A plan given at the start is no problem if the workflow never comes there."""
+    with Harness(faults=FaultPlan()) as tta:
+        assert tta.run(fetch, "x") == "x"
+
+
+def test_a_clock_of_the_tests_own_is_used() -> None:
+    """The harness takes a clock that was set elsewhere."""
+    clock = VirtualClock(start="2031-01-01T00:00:00")
+    with Harness(clock=clock) as tta:
+        tta.run(fetch, "x")
+    assert clock.now.isoformat() == "2031-01-01T00:00:01+00:00"
+
+
+def test_the_profile_is_there_when_the_command_line_asks(
+    pytester: pytest.Pytester, run: Run
+) -> None:
+    """--hypothesis-profile=tta needs no line in a conftest."""
+    pytester.makepyfile("""
+        from hypothesis import given, settings, strategies as st
+
+        @given(st.integers())
+        def test_profile(number):
+            assert settings.get_current_profile_name() == "tta"
+            assert settings().deadline is None
+    """)
+    plugin = ("-p", "_hypothesis_pytestplugin", "-p", "no:cacheprovider")
+    run(*plugin, "--hypothesis-profile=tta").assert_outcomes(passed=1)
