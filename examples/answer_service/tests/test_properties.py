@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from examples.answer_service.answer import build_workflow
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from examples.answer_service.answer import Answer
     from pytest_tta.faults import Fault
     from tta_primitives import WorkflowPrimitive
+
+# The same examples for every reader; and no limit on an example's real time, because the
+# time that matters here is virtual.
+repeatable = settings(derandomize=True, deadline=None)
 
 PASSAGE = Passage("docs/retry.md", "Retry", "Test it in virtual time.")
 MATCH = Match(PASSAGE, frozenset({"test"}))
@@ -51,6 +55,7 @@ def plan_of(mishaps: list[Fault | None]) -> FaultPlan:
     )
 
 
+@repeatable
 @given(mishaps=mishaps, seed=st.integers(0, 1000))
 def test_everybody_is_answered_in_time(mishaps: list[Fault | None], seed: int) -> None:
     """Whatever the model does, there is an answer within 20 s and after 4 calls."""
@@ -63,6 +68,7 @@ def test_everybody_is_answered_in_time(mishaps: list[Fault | None], seed: int) -
         assert len(tta.trace.spans_at("attempt")) <= 4
 
 
+@repeatable
 @given(failures=st.integers(0, 6), seed=st.integers(0, 1000))
 def test_fallback_answers_if_and_only_if_the_retries_are_used_up(
     failures: int, seed: int
@@ -79,6 +85,7 @@ def test_fallback_answers_if_and_only_if_the_retries_are_used_up(
         assert len(tta.trace.spans_at("attempt")) == min(failures, 3) + 1
 
 
+@repeatable
 @given(
     max_retries=st.integers(0, 8),
     initial_delay=st.floats(0.0, 10.0),
@@ -108,6 +115,7 @@ def test_retry_keeps_its_bounds(
                 assert 0.0 <= event.detail["delay"] <= min(cap, max_delay)
 
 
+@repeatable
 @given(works=st.lists(st.booleans(), min_size=2, max_size=5))
 def test_fallbacks_are_tried_in_order(works: list[bool]) -> None:
     """The first alternative that works answers, and none after it is asked."""
