@@ -22,6 +22,7 @@ circuit breaker passes it on, and cancellation is never wrapped.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -53,15 +54,12 @@ class PrimitiveError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel between processes also with arguments that are keyword-only."""
-        return _again, (type(self), self.args, vars(self))
+        return partial(_again, type(self)), self.args, vars(self)
 
 
-def _again(
-    kind: type[PrimitiveError], args: tuple[Any, ...], known: dict[str, Any]
-) -> PrimitiveError:
+def _again(kind: type[PrimitiveError], *args: object) -> PrimitiveError:
     error = kind.__new__(kind, *args)
     error.args = args
-    vars(error).update(known)
     return error
 
 

@@ -11,7 +11,14 @@ from tta_primitives.arguments import check_count, check_flag
 from tta_primitives.primitive import WorkflowPrimitive, as_operand
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Coroutine,
+        Iterator,
+        Sequence,
+    )
 
     from tta_primitives.context import WorkflowContext
 
@@ -138,7 +145,7 @@ class MapPrimitive(
             # and the frame that raised the group does.
             del group
             error.__traceback__ = None
-            failure = error.exceptions[0] if len(error.exceptions) == 1 else error
+            failure = self._failure(error.exceptions, context)
         else:
             if self._ordered:
                 return [outputs[index] for index in range(len(outputs))]
@@ -149,6 +156,14 @@ class MapPrimitive(
             raise failure
         finally:
             del failure
+
+    def _failure(
+        self, errors: Sequence[BaseException], context: WorkflowContext
+    ) -> BaseException:
+        if len(errors) == 1:
+            return errors[0]
+        path = context.position_of(self).path
+        return BaseExceptionGroup(f"items of {path} failed", errors)
 
     def _workers(self, items: object) -> int:
         if isinstance(items, Sized):
@@ -203,6 +218,8 @@ class MapPrimitive(
         try:
             async for output in channel.outputs():
                 yield output
+            if channel.errors:
+                raise self._failure(channel.take_errors(), context)
         finally:
             for worker in workers:
                 worker.cancel()
@@ -282,6 +299,7 @@ class _Channel:
 
     Attributes:
         open: How many workers may still put something in.
+        errors: What ended workers have raised.
     """
 
     def __init__(self, window: int, *, ordered: bool) -> None:
@@ -289,7 +307,7 @@ class _Channel:
         self._ordered = ordered
         self._next = 0
         self._done: dict[int, Any] = {}
-        self._errors: list[BaseException] = []
+        self.errors: list[BaseException] = []
         self._room = asyncio.Semaphore(window)
         self._news = asyncio.Event()
 
@@ -307,7 +325,7 @@ class _Channel:
         try:
             await work
         except Exception as error:  # noqa: BLE001 - raised again by `outputs`
-            self._errors.append(error)
+            self.errors.append(error)
         finally:
             self.open -= 1
             self._news.set()
@@ -315,30 +333,22 @@ class _Channel:
     async def outputs(self) -> AsyncIterator[Any]:
         """Yield outputs as they come, until all workers ended or one failed."""
         while True:
-            while not self._errors and (index := self._ready()) is not None:
+            while not self.errors and (index := self._ready()) is not None:
                 output = self._done.pop(index)
                 self._next += 1
                 self._room.release()
                 yield output
-            if self._errors:
-                self._fail()
-            if not self.open:
+            if self.errors or not self.open:
                 return
             self._news.clear()
             await self._news.wait()
+
+    def take_errors(self) -> list[BaseException]:
+        """Return the errors, and keep none: their tracebacks hold this channel."""
+        errors, self.errors = self.errors, []
+        return errors
 
     def _ready(self) -> int | None:
         if self._ordered:
             return self._next if self._next in self._done else None
         return next(iter(self._done), None)
-
-    def _fail(self) -> None:
-        errors = self._errors
-        failure = errors[0]
-        if len(errors) > 1:
-            failure = BaseExceptionGroup("several items failed", errors)
-        errors.clear()
-        try:
-            raise failure
-        finally:
-            del failure

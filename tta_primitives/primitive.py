@@ -1334,7 +1334,9 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
             # and the frame that raised the group does.
             tasks.clear()
             del group
-            failure = self._failure(error.with_traceback(None), tolerance)
+            error.__traceback__ = None
+            failure = self._failure(error, tolerance, context)
+            del tolerance
         # Raised outside the handler, so that it does not get the group as its context.
         try:
             raise failure
@@ -1342,16 +1344,18 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
             del failure
 
     def _failure(
-        self, group: BaseExceptionGroup[BaseException], tolerance: _Tolerance | None
+        self,
+        group: BaseExceptionGroup[BaseException],
+        tolerance: _Tolerance | None,
+        context: WorkflowContext,
     ) -> BaseException:
-        if tolerance is not None and tolerance.tolerated:
-            errors = [*tolerance.tolerated, *group.exceptions]
-            tolerance.tolerated.clear()
-            return BaseExceptionGroup(
-                f"too many branches of {self.name} failed", errors
-            )
-        is_sole = len(group.exceptions) == 1 and self._unwrap_single
-        return group.exceptions[0] if is_sole else group
+        errors = list(group.exceptions)
+        if tolerance is not None:
+            errors = tolerance.tolerated + errors
+        if len(errors) == 1 and self._unwrap_single:
+            return errors[0]
+        path = context.position_of(self).path
+        return BaseExceptionGroup(f"branches of {path} failed", errors)
 
     def _view(
         self, branch: AnyPrimitive, label: str | None, context: WorkflowContext
@@ -1416,7 +1420,7 @@ class _Tolerance:
     def __init__(self, max_concurrency: int, tolerated: int) -> None:
         self._slots = asyncio.Semaphore(max_concurrency)
         self._left = tolerated
-        self.tolerated: list[Exception] = []
+        self.tolerated: list[BaseException] = []
 
     async def run(
         self,

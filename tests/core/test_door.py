@@ -126,11 +126,11 @@ async def test_a_record_begins_running_and_empty() -> None:
     ("error", "status"),
     [
         (ValueError("no"), "failed"),
-        (TimeoutError(), "failed"),
+        (TimeoutError("slow"), "failed"),
         (TimeoutExceededError("late", timeout_seconds=1), "timed_out"),
-        (asyncio.CancelledError(), "cancelled"),
-        (GeneratorExit(), "cancelled"),
-        (KeyboardInterrupt(), "failed"),
+        (asyncio.CancelledError("stop"), "cancelled"),
+        (GeneratorExit("left"), "cancelled"),
+        (KeyboardInterrupt("key"), "failed"),
     ],
 )
 async def test_the_ends_of_a_call_are_told_apart(error, status) -> None:
@@ -147,7 +147,10 @@ async def test_the_ends_of_a_call_are_told_apart(error, status) -> None:
 
     seen: list[object] = []
     calls: list[Call] = []
-    with listening(observers=(Keep(),)), pytest.raises(type(error)) as raised:
+    with (
+        listening(observers=(Keep(),)),
+        pytest.raises(type(error), match=str(error)) as raised,
+    ):
         await run(fail)
     assert raised.value is error
     assert seen == [(status, error)]

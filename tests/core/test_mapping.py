@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -120,7 +121,7 @@ def test_a_failure_cancels_the_rest(make) -> None:
 
 def test_several_failures_are_a_group() -> None:
     """Items that fail at the same time are all told."""
-    with pytest.raises(ExceptionGroup) as raised:
+    with pytest.raises(ExceptionGroup, match="items of map failed") as raised:
         run(mapped([0.1, 0.1]))
     assert [type(error) for error in raised.value.exceptions] == [ValueError] * 2
 
@@ -139,7 +140,7 @@ def test_cancelling_the_caller_cancels_the_items() -> None:
         task = asyncio.create_task(mapped([5, 5, 5]))
         await asyncio.sleep(1)
         task.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(asyncio.CancelledError, match=r"^$"):
             await task
         return len(asyncio.all_tasks())
 
@@ -211,7 +212,9 @@ def test_a_stream_raises_what_an_item_raises(items) -> None:
     """The first failure ends the stream and the work on the other items."""
 
     async def main():
-        with pytest.raises((ValueError, ExceptionGroup)) as raised:
+        with pytest.raises(
+            (ValueError, ExceptionGroup), match=r"0\.1|items of map failed"
+        ) as raised:
             await reading(MapPrimitive(wait), items)
         kind = ValueError if len(items) == 2 else ExceptionGroup
         assert type(raised.value) is kind
@@ -219,6 +222,33 @@ def test_a_stream_raises_what_an_item_raises(items) -> None:
 
     assert run(main()) == (1, 0.1)
     assert NOTES == ["3 cancelled"]
+
+
+async def test_failures_leave_no_cyclic_garbage() -> None:
+    """Errors, tracebacks and tasks are freed when the caller lets go."""
+
+    async def broken(item):
+        raise ValueError(item)
+
+    async def once(execute):
+        try:
+            await execute([1])
+        except ValueError as error:
+            del error
+
+    mapped = MapPrimitive(broken)
+    for execute in (
+        lambda items: mapped.execute(items, WorkflowContext()),
+        lambda items: reading(mapped, items),
+    ):
+        await once(execute)
+        gc.collect()
+        gc.disable()
+        try:
+            await once(execute)
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
 
 
 def test_a_source_that_fails_fails_the_map() -> None:

@@ -72,7 +72,7 @@ def test_case_87_a_failure_cancels_and_awaits_the_others() -> None:
 def test_case_87_several_failures_are_a_group() -> None:
     """Branches that fail at the same time are all told."""
     first, second = ValueError("a"), KeyError("b")
-    with pytest.raises(ExceptionGroup) as raised:
+    with pytest.raises(ExceptionGroup, match="branches of parallel failed") as raised:
         run(after(1, "a", first) | after(1, "b", second))
     assert raised.value.exceptions == (first, second)
 
@@ -82,7 +82,7 @@ def test_case_87_a_sole_failure_can_stay_in_a_group() -> None:
     workflow = ParallelPrimitive(
         after(1, "a"), after(1, "b", KeyError("b")), unwrap_single=False
     )
-    with pytest.raises(ExceptionGroup) as raised:
+    with pytest.raises(ExceptionGroup, match="branches of parallel failed") as raised:
         run(workflow)
     assert [type(error) for error in raised.value.exceptions] == [KeyError]
 
@@ -104,7 +104,7 @@ def test_cancelling_the_caller_cancels_the_branches() -> None:
         task = asyncio.create_task(branches.execute(1, WorkflowContext()))
         await asyncio.sleep(1)
         task.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(asyncio.CancelledError, match=r"^$"):
             await task
         assert task.cancelled()
         return len(asyncio.all_tasks())
@@ -147,9 +147,7 @@ def test_too_many_failures_are_all_told() -> None:
     workflow = ParallelPrimitive(
         after(1, "a", errors[0]), after(2, "b", errors[1]), after(9, "c"), min_success=2
     )
-    with pytest.raises(
-        ExceptionGroup, match="too many branches of parallel fa"
-    ) as raised:
+    with pytest.raises(ExceptionGroup, match="branches of parallel failed") as raised:
         run(workflow)
     assert list(raised.value.exceptions) == errors
     assert DONE[-1] == "2.5 s"
