@@ -188,6 +188,22 @@ async def test_case_69_the_window_is_measured_when_the_load_has_failed() -> None
 
 
 @virtual
+async def test_case_69_at_the_end_of_the_window_the_failure_is_raised() -> None:
+    """Exactly then, also where floats would say a little less."""
+    cache = CachePrimitive(
+        Loads(1, ValueError("no")).load, ttl=0.1, stale_ttl=0.1, stale_if_error=0.2
+    )
+    await cache.execute("k", ctx())
+    memory = cache._memory
+    memory.entries["k"].kept_until = 9.0
+    await asyncio.sleep(0.2)
+    assert await cache.execute("k", ctx()) == 1
+    await asyncio.sleep(0.1)
+    with pytest.raises(ValueError, match="no"):
+        await cache.execute("k", ctx())
+
+
+@virtual
 async def test_case_69_all_who_shared_the_failure_get_the_stale_value() -> None:
     """Each of them, and each run is told."""
     cache = CachePrimitive(
@@ -229,6 +245,26 @@ async def test_case_69_an_invalidated_value_does_not_stand_in() -> None:
 
 
 @virtual
+async def test_case_69_a_fresh_value_that_came_meanwhile_is_not_called_stale() -> None:
+    """An invalidated load fails after a newer one has succeeded."""
+    loads = {1: Loads("old"), 2: Loads(ValueError("no"), seconds=5), 3: Loads("new")}
+    numbers = iter(loads)
+
+    async def load(key):
+        return await loads[next(numbers)].load(key)
+
+    cache = CachePrimitive(load, ttl=10, stale_if_error=60)
+    await cache.execute("k", ctx())
+    await asyncio.sleep(10)
+    context = ctx()
+    caller = asyncio.create_task(cache.execute("k", context))
+    await asyncio.sleep(1)
+    await cache.invalidate("k")
+    assert [await cache.execute("k", ctx()), await caller] == ["new", "new"]
+    assert (context.outcomes, cache.stats.stale) == ({}, 0)
+
+
+@virtual
 async def test_case_69_a_remembered_failure_is_one_as_well() -> None:
     """The stale value stands in for it, without a load."""
     loads = Loads(1, ValueError("no"))
@@ -239,6 +275,20 @@ async def test_case_69_a_remembered_failure_is_one_as_well() -> None:
     await asyncio.sleep(1)
     assert [await cache.execute("k", ctx()) for _ in range(3)] == [1, 1, 1]
     assert loads.count == 2
+
+
+@virtual
+async def test_a_refresh_that_succeeds_ends_a_remembered_failure() -> None:
+    """Once the value is gone the next call loads, and does not find the old failure."""
+    loads = Loads(1, ValueError("no"), 3)
+    cache = CachePrimitive(
+        loads.load, ttl=1, stale_ttl=1, negative_ttl=60, negative_on=ValueError
+    )
+    got = []
+    for seconds in (1, 0.5, 3, 0):
+        got.append(await cache.execute("k", ctx()))
+        await asyncio.sleep(seconds)
+    assert (got, loads.count) == ([1, 1, 1, 3], 4)
 
 
 @virtual

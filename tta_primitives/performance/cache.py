@@ -293,6 +293,8 @@ class CachePrimitive(Wrapper[In, Out]):
             found = await self._find(key, context)
             if found is None or found.age >= policy.stale_if_error:
                 raise
+            if found.fresh_for > 0:  # Another caller has loaded it meanwhile.
+                return found.take()
             return self._stale(found, context, error)
 
     async def _find(self, key: Hashable, context: WorkflowContext) -> Found | None:
