@@ -45,6 +45,11 @@ class Page:
         """The path from the root of the repository."""
         return self.path.relative_to(ROOT).as_posix()
 
+    @property
+    def module_name(self) -> str:
+        """The name of the module that the page's code is."""
+        return "test_" + re.sub(r"\W", "_", self.name.removesuffix(".md").lower())
+
     def of(self, *languages: str) -> list[Block]:
         """Return the blocks in one of these languages."""
         return [block for block in self.blocks if block.language in languages]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import shlex
@@ -17,15 +18,15 @@ from tests.repository.source import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-    from tests.docs.conftest import Shell
+    from tests.docs.conftest import Results, Shell
     from tests.docs.pages import Block, Page
 
 PAGES = pages()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 KNOWN_LANGUAGES = {"console", "ini", "mermaid", "python", "sh", "text", "toml"}
 PROGRAMS = {"git", "pip", "pytest", "python", "python3"}
-NO_TESTS = 5
 
 
 def with_blocks(*languages: str) -> list[object]:
@@ -49,32 +50,26 @@ def prints(output: str, shown: str) -> bool:
     return OutputChecker().check_output(wanted, seen, options)
 
 
-def write_files(page: Page, pytester: pytest.Pytester) -> None:
-    """Write the files that a page names into the folder of the test."""
-    for name, text in page.files().items():
-        (pytester.path / name).write_text(text, "utf-8")
-
-
 @pytest.mark.parametrize("page", with_blocks("python"))
-def test_python_of_a_page_runs(
-    page: Page, pytester: pytest.Pytester, shell: Shell
-) -> None:
+def test_python_of_a_page_runs(page: Page, results: Results) -> None:
     """The blocks of a page are one module from top to bottom, tests included."""
-    write_files(page, pytester)
-    name = re.sub(r"\W", "_", page.name.removesuffix(".md").lower())
-    module = pytester.path / f"test_page_{name}.py"
-    module.write_text(page.module(), "utf-8")
-    output = shell(f"pytest --tta -q -W error {module.name}")
-    if "no tests ran" not in output:
-        assert re.search(r"^\d+ passed in [\d.]+s$", output, re.MULTILINE), output
+    nodes = ast.parse(page.module()).body
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    names = [node.name for node in nodes if isinstance(node, kinds)]
+    written = {name for name in names if name.startswith("test_")}
+    assert len(names) == len(set(names))
+    ended = results.get(page.module_name, {})
+    assert [text for text in ended.values() if text] == []
+    assert set(ended) == written
 
 
 @pytest.mark.parametrize("page", with_blocks("console"))
 def test_outputs_are_what_the_commands_print(
-    page: Page, pytester: pytest.Pytester, shell: Shell
+    page: Page, tmp_path: Path, shell: Shell
 ) -> None:
     """A console block shows a real output, shortened by dots at most."""
-    write_files(page, pytester)
+    for name, text in page.files().items():
+        (tmp_path / name).write_text(text, "utf-8")
     for block in page.of("console"):
         for command, shown in dialogues(block):
             output = shell(command)
