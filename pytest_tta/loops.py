@@ -41,7 +41,7 @@ class LoopSource:
             for loop in shared:
                 stack.enter_context(clock.on(loop))
             stack.enter_context(clock)
-            stack.callback(self._leave_new, shared)
+            stack.callback(self._leave_new, clock, shared)
             with self.making(self._maker(clock)):
                 yield
 
@@ -78,10 +78,11 @@ class LoopSource:
         self._loops.add(loop)
         return loop
 
-    def _leave_new(self, shared: list[VirtualLoop]) -> None:
+    def _leave_new(self, clock: VirtualClock, shared: list[VirtualLoop]) -> None:
         """Give loops that outlive the test in which they were made real time back."""
         for loop in self.living():
             if loop not in shared:
+                clock.forget(loop)
                 loop.detach()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,10 @@ from pytest_tta.names import FIXTURES
 from pytest_tta.report.sections import facts, header, sections
 from pytest_tta.settings import Settings, clock_settings, seed_of
 from pytest_tta.trace import Trace, explain
+from pytest_tta.unblock import unblock
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
 __all__ = ["Session", "harness_of", "is_async"]
 
@@ -74,6 +75,7 @@ class Session:
         self._source = LoopSource()
         # Loops by the name of the fixture whose runner has them.
         self._loops: dict[str, asyncio.AbstractEventLoop] = {}
+        self._entered: ItemHarness | None = None
         trampolines.install()
 
     def pytest_report_header(self) -> str | None:
@@ -86,7 +88,9 @@ class Session:
         if self._settings.on or asks(item):
             entered = ItemHarness(item, self._settings, self._source)
             entered.enter()
-            item.stash[HARNESS] = entered
+            item.stash[HARNESS] = self._entered = entered
+            with self._stuck_is_said_plainly():
+                return (yield)
         elif _may_share_a_loop(item):
             with self._source.in_real_time():
                 return (yield)
@@ -101,15 +105,8 @@ class Session:
         if entered.is_virtual:
             self._refuse_foreign_loop(item)
         before = self._shared_tasks()
-        stuck = ""
-        result = None
-        try:
+        with self._stuck_is_said_plainly():
             result = yield
-        except ClockError as error:
-            stuck = f"{type(error).__name__}: {error}"
-        if stuck:
-            # Where asyncio stood is no news; the text says who waits, and where.
-            pytest.fail(stuck, pytrace=False)
         entered.harness.note_left_running(self._shared_tasks() - before)
         problems = entered.harness.verify()
         if problems:
@@ -119,12 +116,18 @@ class Session:
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Leave the harness after all fixtures are gone."""
-        try:
+        entered = item.stash.get(HARNESS, None)
+        if entered is None:
             return (yield)
+        try:
+            with self._stuck_is_said_plainly():
+                return (yield)
         finally:
-            entered = item.stash.get(HARNESS, None)
-            if entered is not None:
-                entered.leave()
+            self._leave()
+
+    def pytest_unconfigure(self) -> None:
+        """Leave the harness of a test that was interrupted."""
+        self._leave()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
@@ -173,11 +176,32 @@ class Session:
         if loop is not None and not isinstance(loop, VirtualLoop):
             pytest.fail(foreign_loop_message(loop), pytrace=False)
 
-    def _shared_tasks(self) -> set[asyncio.Task[Any]]:
-        """Return the tasks of loops that outlive the test, so that nobody ends them."""
+    def _leave(self) -> None:
+        entered, self._entered = self._entered, None
+        if entered is not None:
+            entered.leave()
+
+    @contextmanager
+    def _stuck_is_said_plainly(self) -> Iterator[None]:
+        """Fail a test for which time cannot go on, and let the next one run."""
+        before = self._shared_tasks()
+        try:
+            yield
+        except ClockError as error:
+            for loop in self._shared_loops():
+                unblock(loop, before, error)
+            # Where asyncio stood is no news; the text says who waits, and where.
+            stuck = f"{type(error).__name__}: {error}"
+            raise pytest.fail.Exception(stuck, pytrace=False) from None
+
+    def _shared_loops(self) -> list[VirtualLoop]:
+        """Return the loops that outlive a test, so that nobody ends their tasks."""
         own = self._loops.get("_function_scoped_runner")
-        shared = (loop for loop in self._source.living() if loop is not own)
-        return {task for loop in shared for task in asyncio.all_tasks(loop)}
+        return [loop for loop in self._source.living() if loop is not own]
+
+    def _shared_tasks(self) -> set[asyncio.Task[Any]]:
+        loops = self._shared_loops()
+        return {task for loop in loops for task in asyncio.all_tasks(loop)}
 
 
 def asks(item: pytest.Item) -> bool:
