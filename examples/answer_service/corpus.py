@@ -12,17 +12,21 @@ from examples.answer_service.errors import ServiceError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ROOT", "Passage", "read_corpus", "sections"]
+__all__ = ["ROOT", "Passage", "is_code", "parts", "read_corpus", "sections"]
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_FENCE = re.compile(r"^\s*(```+|~~~+)\s*(\S*)")
+_FENCE = re.compile(r"\s*(`{3,}|~{3,})\s*(\S*)")
 _HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*$")
+# A list item or a table row is a part of its own; the rule below a table's head, never.
+_ROW = re.compile(r"\s*([-*+]|\d+\.|\|)\s")
+_RULE = re.compile(r"[\s|:-]+$")
 # Directives whose content is no text: tables of contents and generated reference.
 _NO_TEXT = re.compile(r"\{(toctree|eval-rst|auto\w+|include|contents)\}")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-# `[text](address)`, `{role}`text``, a line `(label)=`, a line `:::{note}` or `:::`.
+# `[](page)`, `[text](address)`, `{role}`text``, and the lines `(label)=`, `:::{note}`.
 _CLEANED = (
+    (re.compile(r"\[\]\(([^)]*)\)"), r"\1"),
     (re.compile(r"\[([^\]]+)\]\([^)]*\)"), r"\1"),
     (re.compile(r"\{[\w:.-]+\}`~?([^`<]+?)(?:\s*<[^>]*>)?`"), r"`\1`"),
     (re.compile(r"^\([\w-]+\)=\s*$"), ""),
@@ -124,3 +128,29 @@ def _clean(line: str) -> str:
     for pattern, replacement in _CLEANED:
         line = pattern.sub(replacement, line)
     return line.rstrip()
+
+
+def parts(text: str) -> Iterator[str]:
+    """Yield the paragraphs, list items, table rows and blocks of code of a text."""
+    part: list[str] = []
+    fence = ""
+    for line in text.splitlines():
+        opening = None if fence else _FENCE.match(line)
+        begins = opening or (not fence and _ROW.match(line))
+        if part and not fence and (begins or not line.strip()):
+            yield "\n".join(part)
+            part = []
+        if fence or (line.strip() and not _RULE.match(line)):
+            part.append(line)
+        if fence and line.strip() == fence:
+            yield "\n".join(part)
+            part, fence = [], ""
+        elif opening:
+            fence = opening[1]
+    if part:
+        yield "\n".join(part)
+
+
+def is_code(part: str) -> bool:
+    """Tell whether a part is a block of code."""
+    return _FENCE.match(part) is not None

@@ -7,7 +7,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from examples.answer_service.corpus import Passage
+from examples.answer_service.corpus import Passage, is_code, parts
 from examples.answer_service.errors import (
     NothingFoundError,
     QuestionError,
@@ -23,23 +23,28 @@ __all__ = ["WORD", "Evidence", "Index", "Match", "search", "words"]
 # As the index splits text: an underscore separates words.
 WORD = re.compile(r"[^\W_]+")
 
-_COLUMNS = "source, heading, text"
 # Porter stems, so that "retries" finds "retry".
-_CREATE = f"CREATE VIRTUAL TABLE passages USING fts5({_COLUMNS}, tokenize='porter')"
-_INSERT = f"INSERT INTO passages ({_COLUMNS}) VALUES (?, ?, ?)"  # noqa: S608 - constants
-# A word in a heading is worth four in the text; the name of the file tells nothing.
-_SELECT = f"""
-    SELECT {_COLUMNS}, highlight(passages, 2, char(2), char(3))
+_CREATE = """
+    CREATE VIRTUAL TABLE passages
+    USING fts5(source UNINDEXED, heading, prose, text, tokenize='porter')
+"""
+_INSERT = "INSERT INTO passages VALUES (?, ?, ?, ?)"
+# A word in a heading is worth four in the prose.
+_SELECT = """
+    SELECT source, heading, text, highlight(passages, 2, char(2), char(3))
     FROM passages WHERE passages MATCH ?
-    ORDER BY bm25(passages, 0.0, 4.0, 1.0) LIMIT ?
-"""  # noqa: S608 - as above
+    ORDER BY bm25(passages, 0.0, 4.0, 1.0, 0.1) LIMIT ?
+"""
+# Passages with all of the words come first, then those that have some of them only in
+# code: on pages about testing each example has the word "test" in it.
+_QUERIES = (("{heading prose} : (%s)", " AND "), ("%s", " AND "), ("%s", " OR "))
 _MARKED = re.compile("\x02(.*?)\x03")
 _COMMON = (
     "a about after all an and any are as at be by can could do does for from get had "
-    "has have how i if in into is it its long many me much must my no not of off on "
-    "one or our out over should so some tell than that the their them then there these "
-    "they this to too us use used using want was way we were what when where which "
-    "while who why will with would you your"
+    "happen happens has have how i if in into is it its long many me much must my no "
+    "not of off on one or our out over several should so some tell than that the "
+    "their them then there these they this to too us use used using want was way we "
+    "were what when where which while who why will with would you your"
 )
 
 
@@ -91,8 +96,7 @@ class Index:
                 "FTS5, the full-text search that this example needs"
             )
             raise ServiceError(msg) from error
-        rows = ((one.source, one.heading, one.text) for one in passages)
-        self._connection.executemany(_INSERT, rows)
+        self._connection.executemany(_INSERT, map(_row, passages))
 
     def __enter__(self) -> Self:
         return self
@@ -109,8 +113,8 @@ class Index:
         """
         quoted = [f'"{word}"' for word in wanted]
         found: dict[Passage, Match] = {}
-        for operator in (" AND ", " OR "):
-            for match in self._query(operator.join(quoted), limit):
+        for query, operator in _QUERIES:
+            for match in self._query(query % operator.join(quoted), limit):
                 found.setdefault(match.passage, match)
         return tuple(found.values())[:limit]
 
@@ -119,6 +123,11 @@ class Index:
         for source, heading, text, marked in rows:
             hits = frozenset(hit.lower() for hit in _MARKED.findall(marked))
             yield Match(Passage(source, heading, text), hits)
+
+
+def _row(passage: Passage) -> tuple[str, str, str, str]:
+    prose = "\n".join(part for part in parts(passage.text) if not is_code(part))
+    return passage.source, passage.heading, prose, passage.text
 
 
 def words(question: str) -> list[str]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pytest_tta.faults import Fault
     from tta_primitives import WorkflowPrimitive
 
-# The same examples for every reader; and no limit on an example's real time, because the
+# The same examples for every reader, and no limit on the real time of an example: the
 # time that matters here is virtual.
 repeatable = settings(derandomize=True, deadline=None)
 

@@ -20,7 +20,8 @@ PAGE = """
 (retry)=
 # Retry
 
-See [the design](design.md) of {py:class}`RetryPrimitive`. <!-- not yet -->
+See [the design](design.md) and [](cache.md) of {py:class}`RetryPrimitive`.
+<!-- not yet -->
 
 ```{toctree}
 hidden
@@ -40,7 +41,9 @@ retry()
 def test_page_is_split_at_its_headings() -> None:
     """Each section knows the headings above it; code is kept, markup is not."""
     assert list(sections(PAGE, "docs/retry.md")) == [
-        Passage("docs/retry.md", "Retry", "See the design of `RetryPrimitive`."),
+        Passage(
+            "docs/retry.md", "Retry", "See the design and cache.md of `RetryPrimitive`."
+        ),
         Passage(
             "docs/retry.md",
             "Retry > In code",
@@ -67,7 +70,16 @@ async def test_best_passage_has_all_the_words(index: Index) -> None:
     evidence = await search(index).execute("testing retries", WorkflowContext())
     best = evidence.matches[0]
     assert best.passage.heading == "Retry > How to test a retry"
-    assert best.words == {"test", "retry"}
+    assert best.words == {"test"}
+
+
+def test_word_in_code_counts_less_than_one_in_prose() -> None:
+    """Each example on a page about testing has "test" in it, and is about other things."""
+    elsewhere = Passage("a.md", "Retry and retry", "```python\ndef test(): ...\n```")
+    about = Passage("b.md", "Patience", "Test a retry in virtual time.")
+    with Index([elsewhere, about]) as index:
+        found = [match.passage for match in index.find(["test", "retry"])]
+    assert found == [about, elsewhere]
 
 
 async def test_quotation_is_what_answers(index: Index) -> None:
