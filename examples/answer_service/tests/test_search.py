@@ -74,7 +74,7 @@ async def test_best_passage_has_all_the_words(index: Index) -> None:
 
 
 def test_word_in_code_counts_less_than_one_in_prose() -> None:
-    """Each example on a page about testing has "test" in it, and is about other things."""
+    """Each example on a page about testing has "test" in it, whatever it is about."""
     elsewhere = Passage("a.md", "Retry and retry", "```python\ndef test(): ...\n```")
     about = Passage("b.md", "Patience", "Test a retry in virtual time.")
     with Index([elsewhere, about]) as index:
