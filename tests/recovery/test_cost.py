@@ -76,6 +76,36 @@ async def test_case_06_failures_leave_no_cyclic_garbage(clock, name):
         gc.enable()
 
 
+@virtual
+async def test_case_06_a_task_that_ends_in_an_error_under_a_limit_is_no_garbage(clock):
+    """The alarm lets go of the task, which holds the error that leads to the alarm."""
+
+    async def fails_later(value):
+        await asyncio.sleep(1)
+        raise Boom
+
+    limited = TimeoutPrimitive(fails_later, timeout_seconds=5)
+
+    async def run():
+        tasks = [
+            asyncio.create_task(limited.execute("x", WorkflowContext()))
+            for _ in range(10)
+        ]
+        await asyncio.wait(tasks)
+        return {type(task.exception()) for task in tasks}
+
+    await run()
+    gc.collect()
+    gc.disable()
+    try:
+        assert await run() == {Boom}
+        # The waker of the last task still stands in this turn of the loop.
+        await asyncio.sleep(0)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
 async def in_flight(execute, count):
     """Return the bytes that each of many calls in flight holds."""
     tasks = [asyncio.create_task(execute("x", WorkflowContext())) for _ in range(10)]

@@ -26,6 +26,8 @@ async def test_a_result_in_time_comes_out(clock):
     assert await limited(Script("ok", takes=4)).execute("x", WorkflowContext()) == "ok"
     assert await limited(Script("ok")).execute("x", WorkflowContext()) == "ok"
     assert clock.elapsed == 4
+    timers = [wait for wait in clock.sleeps if wait.kind != "sleep"]
+    assert [(timer.delay, timer.cancelled) for timer in timers] == [(5, True)]
 
 
 @virtual
