@@ -60,6 +60,17 @@ async def test_case_68_a_stale_value_has_an_end() -> None:
 
 
 @virtual
+async def test_case_68_the_end_is_exact_to_the_nanosecond() -> None:
+    """At 0.3 s a value that was fresh until 0.1 s has been stale for all of 0.2 s."""
+    cache = CachePrimitive(
+        Loads(seconds=0).load, ttl=0.1, stale_ttl=0.2, stale_if_error=5
+    )
+    await cache.execute("k", ctx())
+    await asyncio.sleep(0.3)
+    assert await cache.execute("k", ctx()) == 2
+
+
+@virtual
 async def test_case_68_a_failed_refresh_keeps_the_value_and_is_logged_once(
     caplog,
 ) -> None:

@@ -397,3 +397,13 @@ async def test_memory_is_a_storage_of_records() -> None:
     await memory.delete_tagged(["y"])
     await memory.clear("xa")
     assert list(memory.entries) == ["xb"]
+
+
+@virtual
+async def test_writing_again_makes_an_entry_young_and_changes_its_tags() -> None:
+    """The older key goes first, and the old tag finds nothing."""
+    memory = MemoryStorage(max_size=2)
+    for key, tag in (("a", "old"), ("b", "old"), ("a", "new"), ("c", "new")):
+        await memory.set_many({key: Record(key, 9, 9, (tag,))})
+    await memory.delete_tagged(["old"])
+    assert list(memory.entries) == ["a", "c"]
