@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from importlib.metadata import version as version_of
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 project = "tta-dev-primitives"
 author = "The tta-dev-primitives authors"
@@ -29,6 +33,7 @@ autodoc_typehints = "signature"
 autodoc_type_aliases: dict[str, str] = {}
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
@@ -47,8 +52,38 @@ if os.environ.get("TTA_DOCS_ONLINE") == "1":
     }
 
 _FOREIGN = [*sorted(sys.stdlib_module_names), "_pytest", "hypothesis", "pytest"]
+# Names that are imported for type checkers alone, so that Sphinx sees no more than the
+# name; and short names of types that stand in a signature and need no page.
+_BARE = (
+    "AnyOrder|AnyPrimitive|Began|CallT_co|Chooser|Condition|Context|Description|"
+    "Entry|ErrorSource|FallbackOptions|FinishReason|Holder|Item|LLMInput|Limit|"
+    "No|Open|Operand|Place|Predicate|Recording|Reply|Result|RetryOptions|Row|"
+    "Schema|Scope|SearchStrategy|Spoken|Status|Timeline|Ts|UnboundStep|timedelta"
+)
 nitpick_ignore_regex = [
     ("py:.*", rf"({'|'.join(_FOREIGN)})(\..*)?"),
+    ("py:.*", rf"(\w+\.)*({_BARE})"),
+    # Parts of a base class that is written as text.
+    ("py:.*", r"list\[Result\]|(Async)?Iterable\[Item\].*|tuple\[str"),
     ("py:.*", r"(\w+\.)*(In|Out|[A-Z]\d?|[A-Z]\w*T)"),  # Type variables.
     ("py:.*", r"(\w+\.)*_\w+"),  # What is private has no page.
 ]
+
+
+def setup(app: Sphinx) -> None:
+    """Correct what autodoc and napoleon take for something else."""
+    app.connect("autodoc-skip-member", _skip_member)
+    app.connect("autodoc-process-docstring", _keep_colon, priority=100)
+
+
+def _skip_member(*event: object) -> bool | None:
+    """Leave out the fields of named tuples: their class describes them."""
+    doc = getattr(event[3], "__doc__", None) or ""
+    return True if doc.startswith("Alias for field number") else None
+
+
+def _keep_colon(*event: object) -> None:
+    """Keep napoleon from reading "Who answered: ..." as a type and a description."""
+    kind, lines = event[1], event[5]
+    if kind in {"attribute", "property"} and isinstance(lines, list):
+        lines[:0] = ["..", ""]  # An empty comment; empty lines alone are skipped.
