@@ -40,6 +40,7 @@ async def run(workflow, text="x"):
         (Tag("A") >> (Tag("B") >> Tag("C")) >> llm, "A(B(C(llm x)))"),
         (check >> Tag("C") >> llm >> store, "store C(llm check x)"),
         (check >> (Tag("C") >> Tag("R")) >> llm, "C(R(llm check x))"),
+        (check >> Tag("C") >> Tag("R") >> llm, "C(R(llm check x))"),
         (Tag("C") >> Tag("R", llm) >> store, "store C(R(llm x))"),
     ],
 )
@@ -79,7 +80,9 @@ async def test_extending_a_chain_never_changes_what_is_bound() -> None:
 
 async def test_naming_seals_an_open_end() -> None:
     """After `.named` an end is bound, and what follows is not wrapped by it."""
-    sealed = (Tag("L1") >> llm >> Tag("L2")).named("answer")
+    chain = Tag("L1") >> llm >> Tag("L2")
+    sealed = chain.named("answer")
+    assert sealed.steps[0] is chain.steps[0]
     assert sealed.name == "answer"
     assert await run(sealed >> store) == "store L1(L2(llm x))"
 

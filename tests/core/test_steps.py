@@ -292,6 +292,16 @@ async def test_a_step_given_its_parents_context_finds_its_own_place() -> None:
         return context.path
 
     assert await run(Both()) == ["both/one", "both/two"]
+    assert await run((lambda x: x) >> Both()) == [
+        "sequential/both/one",
+        "sequential/both/two",
+    ]
+
+    class Whole(WorkflowPrimitive):
+        async def execute(self, value, context):
+            return await (fetch >> step(path)).execute(value, context)
+
+    assert await run(fetch >> Whole()) == "sequential/whole/sequential/path"
     assert await run(fetch >> Both()) == [
         "sequential/both/one",
         "sequential/both/two",
