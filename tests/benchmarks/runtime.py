@@ -1,0 +1,400 @@
+"""What a call costs at run time, as a multiple of `await f(x)`."""
+
+from __future__ import annotations
+
+import asyncio
+from time import process_time
+from typing import TYPE_CHECKING, Any
+
+from pytest_tta.trace import TraceRecorder
+from tests.benchmarks import peers
+from tests.benchmarks.measure import awaiting, calling, race
+from tests.benchmarks.peers import compared, raced
+from tests.benchmarks.table import Figures, Rows, unbuilt
+from tta_primitives import (
+    MapPrimitive,
+    ParallelPrimitive,
+    SequentialPrimitive,
+    WorkflowContext,
+    step,
+)
+from tta_primitives.door import Observer, listening
+from tta_primitives.performance import CachePrimitive
+from tta_primitives.recovery import FallbackPrimitive, RetryPrimitive, TimeoutPrimitive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.benchmarks.measure import Block, Pace
+
+__all__ = ["ROWS", "bare", "executing", "flaky", "suspends"]
+
+ROWS = Rows("Runtime (bare = await f(x) of an async def)")
+
+_DICT = {"model": "small", "prompt": "hello", "temperature": 0.5}
+
+
+async def bare(value: Any) -> Any:
+    """Return the value: what everything is compared with."""
+    return value
+
+
+async def suspends(value: Any) -> Any:
+    """Return the value after one turn of the loop."""
+    await asyncio.sleep(0)
+    return value
+
+
+def flaky() -> Callable[[Any], Any]:
+    """Return a step that fails twice before each success."""
+    calls = 0
+
+    async def sometimes(value: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls % 3:
+            msg = "not yet"
+            raise ConnectionError(msg)
+        return value
+
+    return sometimes
+
+
+def executing(workflow: Any, value: Any = 1) -> Block:
+    """Return the block of `await workflow.execute(value, context)`."""
+    return awaiting(workflow.execute, value, WorkflowContext())
+
+
+@ROWS.row("step", "one step through the door, nobody listening", "x bare", 3)
+def one_step(pace: Pace) -> Figures:
+    """Race a step with the function itself."""
+    ours = executing(step(bare))
+    return compared(ours, awaiting(bare, 1), peers.ONE_STEP, bare, 1, pace)
+
+
+@ROWS.row("chain", "each further >> step", "x bare", 2.5)
+def further_step(pace: Pace) -> Figures:
+    """Race a chain of five steps with one of one step."""
+    one = step(bare)
+    blocks = {
+        "reference": awaiting(bare, 1),
+        "one": executing(one),
+        "five": executing(SequentialPrimitive(*[one] * 5)),
+    }
+    times, _ = raced(blocks, {}, bare, 1, pace)
+    return Figures(times.extra_ratio("five", "one", "reference") / 4)
+
+
+@ROWS.row("retry", "Retry, happy path", "x bare", 4)
+def retry_happy(pace: Pace) -> Figures:
+    """Race a retry around a step that succeeds."""
+    ours = executing(RetryPrimitive(bare))
+    return compared(ours, awaiting(bare, 1), peers.RETRY, bare, 1, pace)
+
+
+@ROWS.row("retry-failures", "Retry, 2 failures then ok", "x hand-written loop", 3)
+def retry_failures(pace: Pace) -> Figures:
+    """Race a retry without delays around a step that fails twice each time."""
+    function = flaky()
+    ours = executing(RetryPrimitive(function, initial_delay=0))
+    loop = awaiting(_hand_written(function), 1)
+    return compared(ours, loop, peers.RETRY_AT_ONCE, function, 1, pace)
+
+
+def _hand_written(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    async def call(value: Any) -> Any:
+        for attempt in range(4):
+            try:
+                return await function(value)
+            except ConnectionError:
+                if attempt == 3:
+                    raise
+        return None
+
+    return call
+
+
+@ROWS.row("fallback", "Fallback, happy path", "x bare", 4)
+def fallback_happy(pace: Pace) -> Figures:
+    """Race a fallback whose primary succeeds."""
+    ours = executing(FallbackPrimitive(bare, [bare]))
+    return compared(ours, awaiting(bare, 1), peers.FALLBACK, bare, 1, pace)
+
+
+@ROWS.row("timeout", "Timeout, the step does not suspend", "x bare", 20)
+def timeout_idle(pace: Pace) -> Figures:
+    """Race a timeout around a step that answers at once."""
+    ours = executing(TimeoutPrimitive(bare, timeout_seconds=30))
+    return compared(ours, awaiting(bare, 1), peers.TIMEOUT, bare, 1, pace)
+
+
+@ROWS.row("timeout-suspended", "Timeout, one suspension", "x asyncio.timeout", 0.85)
+def timeout_suspended(pace: Pace) -> Figures:
+    """Race a timeout around a step that waits once with `asyncio.timeout`."""
+    ours = executing(TimeoutPrimitive(suspends, timeout_seconds=30))
+    reference = awaiting(peers.TIMEOUT["asyncio.timeout"](suspends), 1)
+    others = {k: v for k, v in peers.TIMEOUT.items() if k != "asyncio.timeout"}
+    return compared(ours, reference, others, suspends, 1, pace)
+
+
+@ROWS.row("cache-hit", "Cache hit in memory, str key", "x bare", 8)
+def cache_hit(pace: Pace) -> Figures:
+    """Race hits whose key is a text."""
+    ours = executing(CachePrimitive(bare, ttl=3600), "a question")
+    reference = awaiting(bare, "a question")
+    return compared(ours, reference, peers.CACHE, bare, "a question", pace)
+
+
+@ROWS.row("cache-hit-dict", "Cache hit in memory, small dict as key", "x bare", 25)
+def cache_hit_dict(pace: Pace) -> Figures:
+    """Race hits whose key is made of a dict; async_lru cannot have one."""
+    ours = executing(CachePrimitive(bare, ttl=3600), _DICT)
+    others = {k: v for k, v in peers.CACHE.items() if k != "async_lru"}
+    return compared(ours, awaiting(bare, _DICT), others, bare, _DICT, pace)
+
+
+@ROWS.row("stack", "step >> Retry(Timeout) >> Fallback", "x bare", 30)
+def stack(pace: Pace) -> Figures:
+    """Race a small workflow of three links that all succeed."""
+    guarded = RetryPrimitive(TimeoutPrimitive(bare, timeout_seconds=30))
+    ours = executing(step(bare) >> guarded >> FallbackPrimitive(bare, [bare]))
+    others = {"langchain, 3 plain steps": peers.three_steps}
+    return compared(ours, awaiting(bare, 1), others, bare, 1, pace)
+
+
+def _fan_out(count: int, pace: Pace) -> Figures:
+    ours = executing(ParallelPrimitive(*[step(bare)] * count))
+
+    async def group(value: Any) -> tuple[Any, ...]:
+        async with asyncio.TaskGroup() as tasks:
+            made = [tasks.create_task(bare(value)) for _ in range(count)]
+        return tuple([task.result() for task in made])
+
+    async def gather(value: Any) -> tuple[Any, ...]:
+        return tuple(await asyncio.gather(*[bare(value) for _ in range(count)]))
+
+    others = {"asyncio.gather": lambda _: gather, "langchain": _abatch(count)}
+    return compared(ours, awaiting(group, 1), others, bare, 1, pace)
+
+
+def _abatch(count: int) -> peers.Maker:
+    def make(function: peers.Function) -> peers.Function:
+        one = peers.runnable(function)
+        return lambda value: one.abatch([value] * count)
+
+    return make
+
+
+@ROWS.row("parallel-10", "Parallel, 10 branches", "x TaskGroup", 1.1)
+def parallel_small(pace: Pace) -> Figures:
+    """Race ten branches with a task group of ten."""
+    return _fan_out(10, pace)
+
+
+@ROWS.row("parallel-1000", "Parallel, 1000 branches", "x TaskGroup", 1.1)
+def parallel_large(pace: Pace) -> Figures:
+    """Race a thousand branches with a task group of a thousand."""
+    return _fan_out(1000, pace)
+
+
+@ROWS.row("map", "map of 1000 items, 10 at a time", "x semaphore + gather", 0.2)
+def mapped(pace: Pace) -> Figures:
+    """Race a map with the usual semaphore around each of a thousand tasks."""
+    items = list(range(1000))
+
+    async def with_semaphore(values: list[int]) -> list[Any]:
+        slots = asyncio.Semaphore(10)
+
+        async def one(value: int) -> Any:
+            async with slots:
+                return await bare(value)
+
+        return await asyncio.gather(*[one(value) for value in values])
+
+    ours = executing(MapPrimitive(bare, max_concurrency=10), items)
+    return compared(ours, awaiting(with_semaphore, items), {}, bare, items, pace)
+
+
+class _Silent(Observer):
+    """An observer that hears everything and keeps nothing."""
+
+    def started(self, call: Any, /) -> None:
+        pass
+
+    def finished(self, call: Any, /) -> None:
+        pass
+
+
+def _heard(make: Callable[[], Observer]) -> Block:
+    """Return the block of a step while a new observer listens."""
+    one, context = step(bare), WorkflowContext()
+
+    async def block(count: int) -> float:
+        with listening(observers=(make(),)):
+            begin = process_time()
+            for _ in range(count):
+                await one.execute(1, context)
+            return process_time() - begin
+
+    return block
+
+
+def _per_span(make: Callable[[], Observer], pace: Pace) -> Figures:
+    blocks = {
+        "bare": awaiting(bare, 1),
+        "unheard": executing(step(bare)),
+        "heard": _heard(make),
+    }
+    return Figures(race(blocks, pace).extra_ratio("heard", "unheard", "bare"))
+
+
+@ROWS.row("observer-none", "observer: none, frames beside the step's own", "frames", 0)
+def observer_none(_pace: Pace) -> Figures:
+    """Look at what a call returns: the function's own coroutine, or one around it."""
+    coroutine = step(bare).execute(1, WorkflowContext())
+    coroutine.close()
+    return Figures(float(coroutine.cr_code is not bare.__code__))
+
+
+@ROWS.row("observer-no-op", "observer: no-op, per span", "x bare", 4)
+def observer_no_op(pace: Pace) -> Figures:
+    """Race an observed step with an unobserved one."""
+    return _per_span(_Silent, pace)
+
+
+@ROWS.row("observer-recorder", "observer: trace recorder, per span", "x bare", 15)
+def observer_recorder(pace: Pace) -> Figures:
+    """Race a recorded step with an unobserved one."""
+    return _per_span(TraceRecorder, pace)
+
+
+@ROWS.row("context", "context creation", "x bare", 6)
+def context_creation(pace: Pace) -> Figures:
+    """Race making a context with a bare await."""
+    blocks = {"bare": awaiting(bare, 1), "ours": calling(WorkflowContext)}
+    eager = _pydantic_context()
+    if eager is not None:
+        blocks["pydantic"] = calling(eager)
+    times = race(blocks, pace)
+    other = times.ratio("pydantic", "bare") if eager is not None else None
+    return Figures(times.ratio("ours", "bare"), {"pydantic, eager id": other})
+
+
+def _pydantic_context() -> Callable[[], object] | None:
+    try:
+        from pydantic import BaseModel, Field
+    except ImportError:
+        return None
+    from uuid import uuid4
+
+    class Eager(BaseModel):
+        correlation_id: str = Field(default_factory=lambda: str(uuid4()))
+        state: dict[str, object] = Field(default_factory=dict)
+        metadata: dict[str, object] = Field(default_factory=dict)
+
+    return Eager
+
+
+async def _fifty_misses(cached: Callable[[Any], Any]) -> tuple[int, int]:
+    """Return how often 50 callers at once made it load, and how many got the value."""
+    loads = 0
+
+    async def load(value: Any) -> Any:
+        nonlocal loads
+        loads += 1
+        for _ in range(10):
+            await asyncio.sleep(0)
+        return value
+
+    call = cached(load)
+    callers = [asyncio.ensure_future(call("k")) for _ in range(50)]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    callers[0].cancel()
+    answers = await asyncio.gather(*callers, return_exceptions=True)
+    return loads, answers.count("k")
+
+
+def _our_cache(function: peers.Function) -> peers.Function:
+    cache, context = CachePrimitive(function, ttl=3600, namespace="bench"), WorkflowContext()
+    return lambda value: cache.execute(value, context)
+
+
+def _missing_together(which: int) -> Figures:
+    found: dict[str, float | None] = {}
+    for name, make in {"ours": _our_cache, **peers.CACHE}.items():
+        try:
+            found[name] = asyncio.run(_fifty_misses(make))[which]
+        except ImportError:
+            found[name] = None
+    return Figures(found.pop("ours") or 0, found)
+
+
+@ROWS.row("misses-loads", "50 misses at once, first cancelled: loads", "loads", 1)
+def misses_loads(_pace: Pace) -> Figures:
+    """Count how often the value is loaded."""
+    return _missing_together(0)
+
+
+@ROWS.row(
+    "misses-values", "50 misses at once, first cancelled: values", "values", 49, is_floor=True
+)
+def misses_values(_pace: Pace) -> Figures:
+    """Count who gets the value."""
+    return _missing_together(1)
+
+
+ROWS += [
+    unbuilt(
+        "breaker",
+        "Circuit breaker, closed",
+        "x bare",
+        5,
+        "tta_primitives.recovery:CircuitBreakerPrimitive",
+    ),
+    unbuilt(
+        "breaker-rate",
+        "Circuit breaker, closed, rolling rate",
+        "x bare",
+        12,
+        "tta_primitives.recovery:CircuitBreakerPrimitive",
+    ),
+    unbuilt(
+        "bulkhead", "Bulkhead, free", "x bare", 10, "tta_primitives.recovery:BulkheadPrimitive"
+    ),
+    unbuilt(
+        "rate-limit",
+        "Rate limit, free",
+        "x bare",
+        12,
+        "tta_primitives.recovery:RateLimitPrimitive",
+    ),
+    unbuilt(
+        "prometheus",
+        "with Prometheus, per step",
+        "x bare",
+        20,
+        "tta_primitives.observability:initialize_observability",
+    ),
+    unbuilt(
+        "otel",
+        "with OpenTelemetry SDK spans, per step",
+        "x the SDK span",
+        1.3,
+        "tta_primitives.observability:initialize_observability",
+    ),
+    unbuilt(
+        "redis-hit",
+        "Redis cache hit",
+        "x raw GET",
+        1.2,
+        "tta_primitives.performance:RedisStorage",
+    ),
+    unbuilt(
+        "redis-hits",
+        "100 concurrent Redis hits, 1 connection",
+        "x gather of GETs",
+        0.2,
+        "tta_primitives.performance:RedisStorage",
+    ),
+]

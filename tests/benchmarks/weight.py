@@ -1,0 +1,168 @@
+"""What calls in flight, cache entries and failures weigh."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+from typing import TYPE_CHECKING, Any
+
+from tests.benchmarks import peers
+from tests.benchmarks.measure import quiet
+from tests.benchmarks.table import Figures, Rows
+from tta_primitives import WorkflowContext
+from tta_primitives.performance import CachePrimitive
+from tta_primitives.recovery import FallbackPrimitive, RetryPrimitive, TimeoutPrimitive
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.benchmarks.measure import Pace
+    from tests.benchmarks.peers import Function, Maker
+
+__all__ = ["ROWS"]
+
+ROWS = Rows("Memory")
+_KIB = 1024
+
+
+async def waits(gate: asyncio.Future[None]) -> None:
+    """Wait until the gate opens."""
+    await gate
+
+
+async def fails(_value: object) -> None:
+    """Fail."""
+    msg = "never"
+    raise ConnectionError(msg)
+
+
+async def _in_flight(call: Function, count: int) -> float:
+    """Return the bytes that each of so many calls takes while it waits."""
+    gate = asyncio.get_running_loop().create_future()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        # Each awaits the call itself, as a caller does; some peers return no coroutine.
+        tasks = [asyncio.ensure_future(_awaited(call, gate)) for _ in range(count)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    gate.set_result(None)
+    await asyncio.gather(*tasks)
+    return taken / count
+
+
+async def _awaited(call: Function, gate: asyncio.Future[None]) -> None:
+    await call(gate)
+
+
+def _weighed(ours: Any, makers: Mapping[str, Maker], pace: Pace) -> Figures:
+    context = WorkflowContext()
+    calls = peers.installed(makers, waits)
+    all_calls = {"ours": lambda gate: ours.execute(gate, context), **calls}
+
+    async def weigh() -> dict[str, float | None]:
+        await _in_flight(waits, 10)
+        bare = await _in_flight(waits, pace.count)
+        found: dict[str, float | None] = dict.fromkeys(all_calls)
+        for name, call in all_calls.items():
+            if call is not None:
+                await _in_flight(call, 10)
+                found[name] = (await _in_flight(call, pace.count) - bare) / _KIB
+        return found
+
+    with quiet():
+        found = asyncio.run(weigh())
+    return Figures(found.pop("ours") or 0, found)
+
+
+@ROWS.row("flight-retry", "a call in flight: Retry", "KiB", 0.5)
+def flight_retry(pace: Pace) -> Figures:
+    """Weigh calls that wait inside a retry."""
+    return _weighed(RetryPrimitive(waits), peers.RETRY, pace)
+
+
+@ROWS.row("flight-fallback", "a call in flight: Fallback", "KiB", 0.5)
+def flight_fallback(pace: Pace) -> Figures:
+    """Weigh calls that wait inside a fallback."""
+    return _weighed(FallbackPrimitive(waits, [waits]), peers.FALLBACK, pace)
+
+
+@ROWS.row("flight-timeout", "a call in flight: Timeout", "KiB", 1)
+def flight_timeout(pace: Pace) -> Figures:
+    """Weigh calls that wait inside a timeout."""
+    limited = TimeoutPrimitive(waits, timeout_seconds=30)
+    return _weighed(limited, peers.TIMEOUT, pace)
+
+
+async def _entries(call: Function, keys: list[str]) -> float:
+    tracemalloc.start()
+    try:
+        await call(keys[0])
+        before = tracemalloc.get_traced_memory()[0]
+        for key in keys[1:]:
+            await call(key)
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    return taken / (len(keys) - 1)
+
+
+@ROWS.row("cache-entry", "a cache entry, small string", "B", 220)
+def cache_entry(pace: Pace) -> Figures:
+    """Weigh entries whose key, of 8 characters, is also the value."""
+    keys = [f"k{number:07}" for number in range(5 * pace.count + 1)]
+    made = peers.installed({"ours": _our_cache, **peers.CACHE}, _same)
+    found: dict[str, float | None] = dict.fromkeys(made)
+    for name, call in made.items():
+        if call is not None:
+            with quiet():
+                found[name] = asyncio.run(_entries(call, keys))
+    return Figures(found.pop("ours") or 0, found)
+
+
+async def _same(value: object) -> object:
+    return value
+
+
+def _our_cache(function: Function) -> Function:
+    cache = CachePrimitive(function, ttl=3600, max_size=1_000_000)
+    context = WorkflowContext()
+    return lambda value: cache.execute(value, context)
+
+
+@ROWS.row("garbage", "cyclic garbage per exhausted retry", "objects", 0)
+def cyclic_garbage(pace: Pace) -> Figures:
+    """Count what only the collector can free after retries that gave up."""
+    context = WorkflowContext()
+    retry = RetryPrimitive(fails, initial_delay=0)
+    made = peers.installed(peers.RETRY_AT_ONCE, fails)
+    calls = {"ours": lambda value: retry.execute(value, context), **made}
+    found = {
+        name: None if call is None else asyncio.run(_garbage(call, pace.count // 10))
+        for name, call in calls.items()
+    }
+    return Figures(found.pop("ours") or 0, found)
+
+
+async def _garbage(call: Function, count: int) -> float:
+    await _exhaust(call, 2)
+    with quiet():
+        gc.disable()
+        try:
+            await _exhaust(call, count)
+            return gc.collect() / count
+        finally:
+            gc.enable()
+
+
+async def _exhaust(call: Function, count: int) -> None:
+    for _ in range(count):
+        try:
+            await call(1)
+        except Exception:  # noqa: S110 - each library has an error of its own
+            pass
