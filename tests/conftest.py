@@ -27,3 +27,9 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    """Take all garbage back in: Hypothesis asks at the end who holds its randomness."""
+    gc.unfreeze()
