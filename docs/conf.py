@@ -7,6 +7,8 @@ import sys
 from importlib.metadata import version as version_of
 from typing import TYPE_CHECKING
 
+from sphinx.pycode import ModuleAnalyzer
+
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
@@ -23,6 +25,8 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 nitpicky = True
+# Docstrings are read in editors, where a single backtick is code.
+default_role = "code"
 
 # Signatures show the names that a reader imports, and types stand there once.
 add_module_names = False
@@ -55,10 +59,11 @@ _FOREIGN = [*sorted(sys.stdlib_module_names), "_pytest", "hypothesis", "pytest"]
 # Names that are imported for type checkers alone, so that Sphinx sees no more than the
 # name; and short names of types that stand in a signature and need no page.
 _BARE = (
-    "AnyOrder|AnyPrimitive|Began|CallT_co|Chooser|Condition|Context|Description|"
-    "Entry|ErrorSource|FallbackOptions|FinishReason|Holder|Item|LLMInput|Limit|"
-    "No|Open|Operand|Place|Predicate|Recording|Reply|Result|RetryOptions|Row|"
-    "Schema|Scope|SearchStrategy|Spoken|Status|Timeline|Ts|UnboundStep|timedelta"
+    "AnyOrder|AnyPrimitive|BackoffStrategy|Began|CallT_co|Chooser|Condition|"
+    "Context|Description|Entry|ErrorFilter|ErrorSource|FallbackOptions|"
+    "FinishReason|Holder|Item|Jitter|LLMInput|Limit|No|Open|Operand|Place|"
+    "Predicate|Recording|Reply|Result|RetryOptions|Row|Schema|Scope|"
+    "SearchStrategy|Spoken|Status|Timeline|Ts|UnboundStep|timedelta"
 )
 nitpick_ignore_regex = [
     ("py:.*", rf"({'|'.join(_FOREIGN)})(\..*)?"),
@@ -70,20 +75,43 @@ nitpick_ignore_regex = [
 ]
 
 
+# Every primitive has these; they are described once.
+_OF_ALL_PRIMITIVES = {"children", "execute", "options", "stream"}
+_DESCRIBED_AT = ("Interceptor.", "WorkflowPrimitive.")
+
+
 def setup(app: Sphinx) -> None:
-    """Correct what autodoc and napoleon take for something else."""
+    """Correct what autodoc and napoleon show otherwise than a reader wants it."""
     app.connect("autodoc-skip-member", _skip_member)
-    app.connect("autodoc-process-docstring", _keep_colon, priority=100)
+    app.connect("autodoc-process-docstring", _correct, priority=100)
+    analyze = ModuleAnalyzer.analyze
+
+    def without_overloads(analyzer: ModuleAnalyzer) -> None:
+        """Show the signature that has the defaults, not those for type checkers."""
+        analyze(analyzer)
+        analyzer.overloads = {}
+
+    ModuleAnalyzer.analyze = without_overloads
 
 
 def _skip_member(*event: object) -> bool | None:
-    """Leave out the fields of named tuples: their class describes them."""
-    doc = getattr(event[3], "__doc__", None) or ""
+    """Leave out what is described elsewhere."""
+    name, member = event[2], event[3]
+    if name in _OF_ALL_PRIMITIVES:
+        home = getattr(member, "__qualname__", "")
+        return None if home.startswith(_DESCRIBED_AT) else True
+    # The fields of named tuples are described by their class.
+    doc = getattr(member, "__doc__", None) or ""
     return True if doc.startswith("Alias for field number") else None
 
 
-def _keep_colon(*event: object) -> None:
-    """Keep napoleon from reading "Who answered: ..." as a type and a description."""
+def _correct(*event: object) -> None:
     kind, lines = event[1], event[5]
-    if kind in {"attribute", "property"} and isinstance(lines, list):
-        lines[:0] = ["..", ""]  # An empty comment; empty lines alone are skipped.
+    if not isinstance(lines, list):
+        return
+    # For pytest, not for readers.
+    lines[:] = [line for line in lines if not line.startswith("PYTEST_DONT_REWRITE")]
+    if kind in {"attribute", "property"}:
+        # Or napoleon reads "Who answered: ..." as a type with a description. This is an
+        # empty comment; empty lines alone are skipped.
+        lines[:0] = ["..", ""]

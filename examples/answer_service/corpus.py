@@ -22,7 +22,7 @@ _HEADING = re.compile(r"^(#{1,6})\s+(.+?)\s*#*$")
 _ROW = re.compile(r"\s*([-*+]|\d+\.|\|)\s")
 _RULE = re.compile(r"[\s|:-]+$")
 # Directives whose content is no text: tables of contents and generated reference.
-_NO_TEXT = re.compile(r"\{(toctree|eval-rst|auto\w+|include|contents)\}")
+_NO_TEXT = re.compile(r"\{(toctree|eval-rst|auto\w+|(literal)?include|contents)\}")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 # `[](page)`, `[text](address)`, `{role}`text``, and the lines `(label)=`, `:::{note}`.
 _CLEANED = (

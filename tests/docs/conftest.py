@@ -30,6 +30,10 @@ _INI = """
 asyncio_mode = auto
 asyncio_default_fixture_loop_scope = function
 """
+# Hypothesis' deadlines are of real time, and this machine may be busy.
+_CONFTEST = "from pytest_tta.properties import load_profile\n\nload_profile()\n"
+# Hypothesis warns of how trio, which it loads if it is installed, registers itself.
+_STRICT = ("-W", "error", "-W", "ignore:It looks like `register_random`")
 _UNSET = ("CI", "OPENAI_API_KEY", "OPENAI_BASE_URL")
 
 
@@ -79,10 +83,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """Run the Python of all pages in one session; return how each test ended."""
     folder = tmp_path_factory.mktemp("pages")
     (folder / "pytest.ini").write_text(_INI, "utf-8")
+    (folder / "conftest.py").write_text(_CONFTEST, "utf-8")
     for page in pages():
         (folder / f"{page.module_name}.py").write_text(page.module(), "utf-8")
     extra = ("-p", "anyio.pytest_plugin", "-p", "_hypothesis_pytestplugin")
-    options = ["--tta", "-q", "-W", "error", "-p", "no:cacheprovider", *extra]
+    options = ["--tta", "-q", *_STRICT, "-p", "no:cacheprovider", *extra]
     output = run_python(
         ["-m", "pytest", *_LOADED, *options, "--junitxml=results.xml"], folder
     )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_FENCE = re.compile(r"(?P<fence>`{3,})(?:\{code-block\}\s*)?(?P<language>\S*)\s*$")
+_FENCE = re.compile(r"(?P<fence>`{3,})(?:\{code-block\}\s*)?(?P<language>\S*).*$")
 _CAPTION = re.compile(r":caption:\s*(\S+)$")
 
 

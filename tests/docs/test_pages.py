@@ -22,8 +22,8 @@ a = 1
 b = 2
 ```
 
-```{toctree}
-not_code
+```{literalinclude} ../not_code.py
+:pyobject: neither
 ```
 
 ```python
