@@ -44,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--check", action="store_true", help="exit 1 if a row misses")
     parser.add_argument("--quick", action="store_true", help="few rounds: a rough look")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write it there as well")
+    parser.add_argument(
+        "--json", type=Path, metavar="PATH", help="write it there as well"
+    )
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="ROW", help="rows that begin like this"
     )

@@ -43,12 +43,15 @@ def answers(
 
 
 def _answer(code: str, cwd: Path) -> Answer | None:
+    # Compiled files are kept, as they are everywhere but in some containers: else each
+    # child would compile all that it imports.
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTEST_ADDOPTS": "",
     }
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=cwd,

@@ -79,7 +79,9 @@ def import_memory(pace: Pace) -> Figures:
     return _lowest("MiB", pace)
 
 
-@ROWS.row("import-modules", "import of tta_primitives: third-party modules", "modules", 0)
+@ROWS.row(
+    "import-modules", "import of tta_primitives: third-party modules", "modules", 0
+)
 def import_modules(pace: Pace) -> Figures:
     """Count the packages that are loaded and not Python's own."""
     return _lowest("foreign", pace)

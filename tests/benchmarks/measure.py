@@ -54,7 +54,7 @@ class Pace:
     count: int
 
 
-FULL = Pace(rounds=25, turn=0.01, processes=11, count=2000)
+FULL = Pace(rounds=25, turn=0.01, processes=7, count=2000)
 QUICK = Pace(rounds=3, turn=0.003, processes=1, count=100)
 
 

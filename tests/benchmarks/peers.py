@@ -35,7 +35,9 @@ Function: TypeAlias = Callable[[Any], Awaitable[Any]]
 Maker: TypeAlias = Callable[[Function], Function]
 
 
-def installed(makers: Mapping[str, Maker], function: Function) -> dict[str, Function | None]:
+def installed(
+    makers: Mapping[str, Maker], function: Function
+) -> dict[str, Function | None]:
     """Make what can be made of a function; None for a peer that is not installed."""
     made: dict[str, Function | None] = {}
     for name, make in makers.items():

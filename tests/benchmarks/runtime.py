@@ -316,7 +316,10 @@ async def _fifty_misses(cached: Callable[[Any], Any]) -> tuple[int, int]:
 
 
 def _our_cache(function: peers.Function) -> peers.Function:
-    cache, context = CachePrimitive(function, ttl=3600, namespace="bench"), WorkflowContext()
+    cache, context = (
+        CachePrimitive(function, ttl=3600, namespace="bench"),
+        WorkflowContext(),
+    )
     return lambda value: cache.execute(value, context)
 
 
@@ -337,7 +340,11 @@ def misses_loads(_pace: Pace) -> Figures:
 
 
 @ROWS.row(
-    "misses-values", "50 misses at once, first cancelled: values", "values", 49, is_floor=True
+    "misses-values",
+    "50 misses at once, first cancelled: values",
+    "values",
+    49,
+    is_floor=True,
 )
 def misses_values(_pace: Pace) -> Figures:
     """Count who gets the value."""
@@ -360,7 +367,11 @@ ROWS += [
         "tta_primitives.recovery:CircuitBreakerPrimitive",
     ),
     unbuilt(
-        "bulkhead", "Bulkhead, free", "x bare", 10, "tta_primitives.recovery:BulkheadPrimitive"
+        "bulkhead",
+        "Bulkhead, free",
+        "x bare",
+        10,
+        "tta_primitives.recovery:BulkheadPrimitive",
     ),
     unbuilt(
         "rate-limit",

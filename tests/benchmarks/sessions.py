@@ -35,8 +35,7 @@ _FILES = {
     "test_one.py": "def test_one():\n    pass\n",
     "test_plain.py": "".join(_PLAIN.format(number=n) for n in range(_TESTS)),
     "test_clocked.py": "".join(_CLOCKED.format(number=n) for n in range(_TESTS)),
-    "test_frozen.py": _FROZEN
-    + "".join(_PLAIN.format(number=n) for n in range(_TESTS)),
+    "test_frozen.py": _FROZEN + "".join(_PLAIN.format(number=n) for n in range(_TESTS)),
 }
 
 # Processor time, as in the races. The session runs with the terminal reporter, as
@@ -138,7 +137,9 @@ def plugin_off(pace: Pace) -> Figures:
     return Figures(_beyond(found, "loaded", "bare", "main") or 0, theirs)
 
 
-@ROWS.row("plugin-modules", "plugin loaded, no --tta: modules beyond its own", "modules", 0)
+@ROWS.row(
+    "plugin-modules", "plugin loaded, no --tta: modules beyond its own", "modules", 0
+)
 def plugin_modules(pace: Pace) -> Figures:
     """Name what the plugin made Python load."""
     found = _short_sessions(pace)
@@ -191,8 +192,6 @@ def cost_of_a_test(pace: Pace) -> Figures:
     bare = (middle(found["bare"], "loop") or 0) / _TESTS
     note = f"a bare test takes {bare:.2f} ms"
     return Figures(ratios.pop("--tta") or 0, ratios, note)
-
-
 
 
 def _times(found: dict[str, list[Answer | None]], name: str) -> float | None:

@@ -13,11 +13,18 @@ if TYPE_CHECKING:
 
     from tests.benchmarks.measure import Pace
 
-__all__ = ["Figures", "Outcome", "Row", "Rows", "as_json", "missed", "unbuilt", "written"]
-
-Status: TypeAlias = Literal[
-    "met", "missed", "not built yet", "no reference", "broken"
+__all__ = [
+    "Figures",
+    "Outcome",
+    "Row",
+    "Rows",
+    "as_json",
+    "missed",
+    "unbuilt",
+    "written",
 ]
+
+Status: TypeAlias = Literal["met", "missed", "not built yet", "no reference", "broken"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +181,10 @@ def _section(title: str, outcomes: list[Outcome]) -> str:
     widths = [max(len(row[column]) for row in cells) for column in range(4)]
     lines = [
         "  ".join(
-            [*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]
+            [
+                *(cell.ljust(width) for cell, width in zip(row, widths, strict=False)),
+                row[4],
+            ]
         ).rstrip()
         for row in cells
     ]

@@ -1,0 +1,290 @@
+"""The benchmark itself: its rows are complete, and its verdicts are right."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+
+import pytest
+
+from tests.benchmarks import __main__ as program
+from tests.benchmarks import children, measure, peers, table
+from tests.benchmarks.table import Figures, Outcome, Row
+
+KEYS = [
+    "step",
+    "chain",
+    "retry",
+    "retry-failures",
+    "fallback",
+    "timeout",
+    "timeout-suspended",
+    "cache-hit",
+    "cache-hit-dict",
+    "stack",
+    "parallel-10",
+    "parallel-1000",
+    "map",
+    "observer-none",
+    "observer-no-op",
+    "observer-recorder",
+    "context",
+    "misses-loads",
+    "misses-values",
+    "breaker",
+    "breaker-rate",
+    "bulkhead",
+    "rate-limit",
+    "prometheus",
+    "otel",
+    "redis-hit",
+    "redis-hits",
+    "flight-retry",
+    "flight-fallback",
+    "flight-timeout",
+    "cache-entry",
+    "garbage",
+    "import-time",
+    "import-memory",
+    "import-modules",
+    "jumps-trio",
+    "jumps-looptime",
+    "backoff-day",
+    "clock",
+    "wall",
+    "properties",
+    "sweep",
+    "exploration",
+    "simulation",
+    "plugin-off",
+    "plugin-modules",
+    "plugin-on",
+    "scan",
+    "test",
+]
+ROWS = [row for rows in program.SECTIONS for row in rows]
+PACE = measure.Pace(rounds=3, turn=1e-9, processes=2, count=1)
+
+
+def outcome(value, *, limit=3, is_floor=False, **found):
+    row = Row("step", "one step", "x bare", limit, is_floor)
+    return Outcome("Runtime", row, Figures(value, **found))
+
+
+UNBUILT = Outcome("Runtime", table.unbuilt("breaker", "a breaker", "x bare", 5, "a:B"))
+BROKEN = Outcome("Runtime", Row("map", "a map", "x", 1), problem="ValueError: no")
+ABSENT = Outcome("Runtime", Row("jumps", "jumps", "x", 1), absent="trio")
+
+
+def test_every_target_has_its_row() -> None:
+    """No row is lost or doubled."""
+    assert [row.key for row in ROWS] == KEYS
+
+
+@pytest.mark.parametrize(
+    "row", [r for r in ROWS if r.measure is None], ids=lambda r: r.key
+)
+def test_what_is_built_is_measured(row) -> None:
+    """A row may stay empty only as long as its subject does not exist."""
+    module, _, name = row.needs.partition(":")
+    try:
+        found = hasattr(importlib.import_module(module), name)
+    except ModuleNotFoundError:
+        found = False
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("value", "is_floor", "status"),
+    [
+        (2.9, False, "met"),
+        (3, False, "met"),
+        (3.01, False, "missed"),
+        (2.9, True, "missed"),
+        (3, True, "met"),
+        (3.01, True, "met"),
+    ],
+)
+def test_a_row_is_met_up_to_its_limit(value, is_floor, status) -> None:
+    """The limit itself still counts, from below or from above."""
+    assert outcome(value, is_floor=is_floor).status == status
+
+
+def test_only_what_was_measured_can_miss() -> None:
+    """What is not built or has no reference is no miss; what breaks is one."""
+    rows = [outcome(2), outcome(4), UNBUILT, BROKEN, ABSENT]
+    assert [one.status for one in rows] == [
+        "met",
+        "missed",
+        "not built yet",
+        "broken",
+        "no reference",
+    ]
+    assert table.missed(rows) == [
+        "step: 4, wanted <= 3 x bare",
+        "map: ValueError: no, wanted <= 1 x",
+    ]
+
+
+def test_the_table_shows_ours_the_target_and_the_peers() -> None:
+    """One line for each row, in columns, with what is missing said."""
+    one = outcome(3.14159, peers={"hyx": 1234.5, "trio": None}, note="in 2 ms")
+    assert table.written([one, UNBUILT, BROKEN, ABSENT]).splitlines() == [
+        "Runtime",
+        "-------",
+        "MISSED  one step   3.14           <= 3 x bare  "
+        "hyx 1,234, trio not installed; in 2 ms",
+        "-       a breaker  not built yet  <= 5 x bare",
+        "BROKEN  a map      broken         <= 1 x       ValueError: no",
+        "-       jumps      no reference   <= 1 x       trio not installed",
+    ]
+
+
+def test_json_holds_the_same() -> None:
+    """Machines read the status, the figures and the peers."""
+    data = json.loads(table.as_json([outcome(2.5, peers={"trio": None}), UNBUILT]))
+    met, unbuilt = data["rows"]
+    assert (met["status"], met["value"], met["peers"]) == ("met", 2.5, {"trio": None})
+    assert (unbuilt["status"], unbuilt["value"]) == ("not built yet", None)
+
+
+def test_ratios_are_taken_within_rounds() -> None:
+    """A round that was disturbed as a whole does not change a median ratio."""
+    rounds = [{"a": 2.0, "b": 1.0}, {"a": 40.0, "b": 10.0}, {"a": 9.0, "b": 3.0}]
+    times = measure.Times(rounds)
+    assert times.ratio("a", "b") == 3
+    assert times.seconds("a") == 9
+    assert times.extra("a", "b") == 6
+    assert times.extra_ratio("a", "b", "b") == 2
+    assert "a" in times
+    assert "c" not in times
+
+
+def test_a_race_gives_each_its_turn_in_each_round() -> None:
+    """Turns are interleaved; a first one warms up, then the count is found."""
+    turns = []
+
+    def block(name):
+        def turn(count):
+            turns.append(name)
+            return count * 1.0
+
+        return turn
+
+    measure.race({"a": block("a"), "b": block("b")}, PACE)
+    assert "".join(turns) == "aa" + "bb" + "ababab"
+
+
+def test_a_race_awaits_and_calls() -> None:
+    """Coroutines run in the race's loop, plain calls outside of any."""
+    seen = []
+
+    async def one(value):
+        seen.append((value, bool(asyncio.get_running_loop())))
+
+    async def two(value, other):
+        seen.append((value, other))
+
+    blocks = {
+        "one": measure.awaiting(one, 1),
+        "two": measure.awaiting(two, 2, 3),
+        "call": measure.calling(seen.append, "called"),
+    }
+    times = measure.race(blocks, PACE)
+    assert {*seen} == {(1, True), (2, 3), "called"}
+    assert min(times.seconds(name) for name in blocks) >= 0
+
+
+def test_a_peer_that_is_missing_is_told() -> None:
+    """It is shown as absent, and the others are raced."""
+
+    async def same(value):
+        return value
+
+    def missing(_function):
+        raise ImportError
+
+    figures = peers.compared(
+        measure.awaiting(same, 1),
+        measure.awaiting(same, 1),
+        {"here": lambda function: function, "gone": missing},
+        same,
+        1,
+        measure.Pace(rounds=3, turn=1e-6, processes=1, count=1),
+    )
+    assert list(figures.peers) == ["here", "gone"]
+    assert figures.peers["gone"] is None
+    assert figures.peers["here"] is not None
+
+
+def test_children_answer_by_turns() -> None:
+    """Each prints one JSON object; what cannot be imported answers None."""
+    codes = {
+        "one": "print('noise'); print('{\"ms\": 1}')",
+        "gone": "import a_module_that_nobody_has",
+    }
+    found = children.answers(codes, PACE)
+    assert found == {"one": [{"ms": 1}, {"ms": 1}], "gone": [None, None]}
+    assert (
+        children.middle(found["one"], "ms"),
+        children.lowest(found["one"], "ms"),
+    ) == (1, 1)
+    assert children.middle(found["gone"], "ms") is None
+
+
+def test_a_child_that_fails_is_an_error() -> None:
+    """Its last line says why."""
+    with pytest.raises(RuntimeError, match="a child process failed: ValueError: odd"):
+        children.answers({"one": "raise ValueError('odd')"}, PACE)
+
+
+@pytest.fixture
+def sections(monkeypatch):
+    def use(**values):
+        rows = table.Rows("Runtime")
+        for key, value in values.items():
+            rows.row(key, key, "x", 1)(lambda _pace, value=value: value())
+        monkeypatch.setattr(program, "SECTIONS", (rows,))
+
+    return use
+
+
+def no_trio() -> None:
+    msg = "No module named 'trio'"
+    raise ModuleNotFoundError(msg, name="trio")
+
+
+def test_check_fails_for_a_miss(sections, capsys, tmp_path) -> None:
+    """The exit status is 1 only with --check; the misses are listed, JSON is written."""
+    sections(good=lambda: Figures(1), bad=lambda: Figures(2), odd=lambda: 1 / 0)
+    path = tmp_path / "found.json"
+    assert program.main(["--check", "--json", str(path)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3:] == [
+        "Missed:",
+        "  bad: 2, wanted <= 1 x",
+        "  odd: ZeroDivisionError: division by zero, wanted <= 1 x",
+    ]
+    assert len(json.loads(path.read_text("utf-8"))["rows"]) == 3
+    assert program.main([]) == 0
+    assert program.main(["--check", "--only", "go"]) == 0
+
+
+def test_check_passes_without_a_reference(sections, capsys) -> None:
+    """Whoever lacks a peer cannot miss a target that is a ratio to it."""
+    sections(jumps=no_trio)
+    assert program.main(["--check"]) == 0
+    assert "trio not installed" in capsys.readouterr().out
+
+
+@pytest.mark.long
+def test_a_quick_run_measures_every_row(tmp_path) -> None:
+    """Each row that is built gets a figure, and none breaks."""
+    path = tmp_path / "found.json"
+    assert program.main(["--quick", "--json", str(path)]) == 0
+    rows = json.loads(path.read_text("utf-8"))["rows"]
+    assert [row["key"] for row in rows] == KEYS
+    assert [row for row in rows if row["status"] == "broken"] == []
+    unbuilt = {row["key"] for row in rows if row["status"] == "not built yet"}
+    assert unbuilt == {row.key for row in ROWS if row.measure is None}
