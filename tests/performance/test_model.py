@@ -52,8 +52,8 @@ class Kept:
 class CacheMachine(RuleBasedStateMachine):
     """Callers come, leave and are answered; loads end well, badly or never.
 
-    The model is a dictionary in order of use, a dictionary of failures and one list of
-    open loads; it knows nothing of tasks.
+    The model is a dictionary of values and one of failures, both in order of use, and
+    one list of open loads; it knows nothing of tasks.
     """
 
     callers = Bundle("callers")
@@ -111,7 +111,9 @@ class CacheMachine(RuleBasedStateMachine):
                 self.begin(key, in_background=True)
             return kept.value
         self.kept.pop(key, None)
-        if now < self.failed.get(key, 0):
+        until = self.failed.pop(key, 0)
+        if now < until:
+            self.failed[key] = until
             return UpstreamError
         if key not in self.open:
             self.begin(key)
@@ -179,7 +181,10 @@ class CacheMachine(RuleBasedStateMachine):
 
     def keep(self, one, *, succeeds) -> None:
         if not succeeds:
+            self.failed.pop(one.key, None)
             self.failed[one.key] = self.loop.time() + NEGATIVE
+            while len(self.failed) > MAX_SIZE:
+                del self.failed[next(iter(self.failed))]
             return
         self.failed.pop(one.key, None)
         self.kept.pop(one.key, None)
