@@ -39,6 +39,11 @@ async def bare(value: Any) -> Any:
     return value
 
 
+async def answers(_value: object) -> str:
+    """Return what needs no copy."""
+    return "an answer"
+
+
 async def suspends(value: Any) -> Any:
     """Return the value after one turn of the loop."""
     await asyncio.sleep(0)
@@ -148,9 +153,9 @@ def cache_hit(pace: Pace) -> Figures:
 @ROWS.row("cache-hit-dict", "Cache hit in memory, small dict as key", "x bare", 25)
 def cache_hit_dict(pace: Pace) -> Figures:
     """Race hits whose key is made of a dict; async_lru cannot have one."""
-    ours = executing(CachePrimitive(bare, ttl=3600), _DICT)
+    ours = executing(CachePrimitive(answers, ttl=3600), _DICT)
     others = {k: v for k, v in peers.CACHE.items() if k != "async_lru"}
-    return compared(ours, awaiting(bare, _DICT), others, bare, _DICT, pace)
+    return compared(ours, awaiting(bare, _DICT), others, answers, _DICT, pace)
 
 
 @ROWS.row("stack", "step >> Retry(Timeout) >> Fallback", "x bare", 30)
