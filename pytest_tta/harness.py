@@ -180,13 +180,14 @@ class Harness:
                 there instead.
         """
         __tracebackhide__ = True
-        if asyncio.events._get_running_loop() is not None:  # noqa: SLF001 - asks, changes nothing
+        if asyncio.events._get_running_loop() is not None:
             msg = (
                 "tta.run(...) starts an event loop of its own, and one is running: in "
                 "an async test write `await workflow.execute(input, WorkflowContext())`"
             )
             raise RuntimeError(msg)
-        return self.clock.run(self._execute(workflow, input_data, context))
+        output: B = self.clock.run(self._execute(workflow, input_data, context))
+        return output
 
     async def _execute(
         self, workflow: Any, input_data: Any, context: WorkflowContext | None
@@ -205,7 +206,9 @@ class Harness:
     def note_left_running(self, tasks: set[asyncio.Task[Any]]) -> None:
         """Keep tasks that should have ended as problems, each with its line."""
         lines = sorted(task_line(task) for task in tasks if not task.done())
-        self.problems += [f"left running: task {line}; await or cancel it" for line in lines]
+        self.problems += [
+            f"left running: task {line}; await or cancel it" for line in lines
+        ]
 
     def verify(self) -> list[str]:
         """Return what does not fit together, each with the line that scripted it."""

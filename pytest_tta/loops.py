@@ -87,8 +87,8 @@ class LoopSource:
 
 
 def _place(make: Callable[[], Any]) -> None:
-    asyncio.events.new_event_loop = make  # type: ignore[assignment] - a factory like it
-    asyncio.new_event_loop = make  # type: ignore[assignment] - the same, re-exported
+    asyncio.events.new_event_loop = make
+    asyncio.new_event_loop = make
 
 
 def foreign_loop_message(loop: asyncio.AbstractEventLoop) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 
+import hypothesis  # noqa: F401 - before the heap is frozen: it looks for referrers
 import pytest
 
 from tests.plugin_arguments import PLUGIN_MODULES

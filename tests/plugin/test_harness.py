@@ -123,9 +123,7 @@ def test_equal_seeds_give_equal_runs() -> None:
         ({"faults": []}, r"faults=\[\] must be a FaultPlan"),
     ],
 )
-def test_wrong_arguments_are_named(
-    arguments: dict[str, object], sentence: str
-) -> None:
+def test_wrong_arguments_are_named(arguments: dict[str, object], sentence: str) -> None:
     """A wrong argument is refused with its name and value."""
     with pytest.raises(TypeError, match=sentence):
         Harness(**arguments)  # type: ignore[arg-type]  # it is wrong on purpose

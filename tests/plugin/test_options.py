@@ -24,7 +24,9 @@ def _auto_mode(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nasyncio_mode = auto\n")
 
 
-def test_tta_gives_async_tests_virtual_time(pytester: pytest.Pytester, run: Run) -> None:
+def test_tta_gives_async_tests_virtual_time(
+    pytester: pytest.Pytester, run: Run
+) -> None:
     """With --tta an hour of waiting in an async test takes no time and is exact."""
     pytester.makepyfile(ASYNC_TEST)
     result = run("--tta")
