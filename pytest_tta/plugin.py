@@ -77,16 +77,20 @@ def pytest_configure(config: pytest.Config) -> None:
         register_profile()
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
-    if config.getoption("tta") is not None or config.getini("tta"):
-        _begin(config)
-
-
-def _begin(config: pytest.Config) -> None:
-    """Switch the session on, if the settings say so."""
-    from pytest_tta.settings import read_settings  # noqa: PLC0415 - only when asked for
-
-    if read_settings(config).on:
+    if _is_on(config):
         _session(config)
+
+
+def _is_on(config: pytest.Config) -> bool:
+    """Tell whether the command line or else the ini file switches --tta on."""
+    asked: bool | None = config.getoption("tta")
+    if asked is not None:
+        return asked
+    try:
+        return bool(config.getini("tta"))
+    except (TypeError, ValueError, pytest.UsageError) as error:
+        msg = f"tta must be true or false: {error}"
+        raise pytest.UsageError(msg) from None
 
 
 def _session(config: pytest.Config) -> None:
@@ -96,14 +100,17 @@ def _session(config: pytest.Config) -> None:
     from pytest_tta.session import Session  # noqa: PLC0415 - only when asked for
     from pytest_tta.settings import read_settings  # noqa: PLC0415 - only when asked for
 
-    config.pluginmanager.register(Session(read_settings(config)), SESSION)
+    settings = read_settings(config, on=_is_on(config))
+    config.pluginmanager.register(Session(settings), SESSION)
 
 
 def pytest_collection_modifyitems(
     config: pytest.Config, items: Sequence[pytest.Item]
 ) -> None:
     """Begin a session if any test asks for one of the fixtures."""
-    if any(not FIXTURES.isdisjoint(getattr(item, "fixturenames", ())) for item in items):
+    if any(
+        not FIXTURES.isdisjoint(getattr(item, "fixturenames", ())) for item in items
+    ):
         _session(config)
 
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_tta.clock import trampolines
-from pytest_tta.clock.clock import VirtualClock
 from pytest_tta.clock.errors import ClockError
 from pytest_tta.clock.loop import VirtualLoop
 from pytest_tta.harness import Harness
 from pytest_tta.loops import LoopSource, foreign_loop_message
 from pytest_tta.names import FIXTURES
 from pytest_tta.report.sections import facts, header, sections
-from pytest_tta.settings import Settings, clock_settings, seed_of
+from pytest_tta.settings import Settings, clock_of, seed_of
 from pytest_tta.trace import Trace, explain
 from pytest_tta.unblock import unblock
 
@@ -38,13 +37,14 @@ _RUNNERS = frozenset(
 class ItemHarness:
     """The harness of one test, from the start of its set-up to the end of tear-down."""
 
-    def __init__(self, item: pytest.Item, settings: Settings, source: LoopSource) -> None:
+    def __init__(
+        self, item: pytest.Item, settings: Settings, source: LoopSource
+    ) -> None:
         usual = "virtual" if asks(item) else settings.clock
-        clock = clock_settings(item, usual)
+        mode, clock = clock_of(item, usual)
         self.is_async = is_async(item)
-        self.is_virtual = clock.mode == "virtual" and (asks(item) or self.is_async)
-        seed = seed_of(item, settings.seed)
-        self.harness = Harness(seed=seed, clock=VirtualClock(**clock.for_clock()))
+        self.is_virtual = mode == "virtual" and (asks(item) or self.is_async)
+        self.harness = Harness(seed=seed_of(item, settings.seed), clock=clock)
         self._source = source
         self._stack = ExitStack()
 
@@ -155,7 +155,7 @@ class Session:
             said = str(call.excinfo.value)
         report = yield
         if entered is not None and report.when == "call":
-            report.tta = facts(entered.harness)  # type: ignore[attr-defined] - for other plugins
+            report.tta = facts(entered.harness)  # type: ignore[attr-defined]  # for others
             if report.failed:
                 shown = sections(entered.harness, said, is_virtual=entered.is_virtual)
                 report.sections.extend(shown)
@@ -258,4 +258,5 @@ def harness_of(request: pytest.FixtureRequest) -> Harness:
             "the test's event loop and clock exist already",
             pytrace=False,
         )
-    return entered.harness
+    harness: Harness = entered.harness
+    return harness

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
+
+from pytest_tta.clock.clock import VirtualClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ClockSettings", "Settings", "clock_settings", "read_settings", "seed_of"]
+__all__ = ["ClockSettings", "Settings", "clock_of", "read_settings", "seed_of"]
 
 CLOCKS = ("virtual", "real")
+
+_TWO_OWNERS = "each gives async tests a time of its own; use one of the two"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +54,34 @@ class ClockSettings:
     max_jumps: int | None = 250_000
     autojump: bool = True
 
-    def for_clock(self) -> dict[str, Any]:
-        """Return what `VirtualClock` takes."""
+    def make(self) -> VirtualClock:
+        """Make the clock.
+
+        Raises:
+            TypeError: A setting is of the wrong kind.
+            ValueError: A setting has a wrong value.
+        """
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         del named["mode"]
-        return named
+        return VirtualClock(**named)
 
 
-def read_settings(config: pytest.Config) -> Settings:
+def read_settings(config: pytest.Config, *, on: bool) -> Settings:
     """Read what the command line and the ini file say, the former first.
 
+    Args:
+        config: The configuration of the session.
+        on: Whether `--tta` is on.
+
     Raises:
-        pytest.UsageError: A value is not allowed.
+        pytest.UsageError: A value is not allowed, or two plugins are to own time.
     """
-    on = config.getoption("tta")
+    if on and config.getoption("looptime", default=False):
+        msg = f"--tta and --looptime: {_TWO_OWNERS}"
+        raise pytest.UsageError(msg)
     seed = config.getoption("tta_seed")
     return Settings(
-        on=bool(config.getini("tta")) if on is None else on,
+        on=on,
         seed=_ini_seed(config) if seed is None else seed,
         clock=_ini_clock(config),
     )
@@ -89,29 +104,47 @@ def _ini_clock(config: pytest.Config) -> str:
     return written
 
 
-def clock_settings(item: pytest.Item, usual: str) -> ClockSettings:
-    """Return the clock that the markers of a test ask for, the closest first.
+def clock_of(item: pytest.Item, usual: str) -> tuple[str, VirtualClock]:
+    """Return the mode and the clock that the markers of a test ask for.
 
     Args:
         item: The test.
         usual: The mode of a test that has no marker.
+
+    Raises:
+        pytest.fail.Exception: A marker has a wrong argument.
     """
     settings = ClockSettings(mode=usual)
     for mark in reversed(list(item.iter_markers("tta_clock"))):
         settings = replace(settings, **_clock_arguments(item, mark))
-    return settings
+    if settings.mode == "virtual" and _has_looptime(item):
+        _refuse(item, "looptime", f"beside pytest_tta's clock: {_TWO_OWNERS}")
+    try:
+        return settings.mode, settings.make()
+    except (TypeError, ValueError) as error:
+        why = str(error)
+    _refuse(item, "tta_clock", why)
+
+
+def _has_looptime(item: pytest.Item) -> bool:
+    """Tell whether looptime, if it is loaded, changes the time of a test."""
+    option = item.config.getoption("looptime", default=False)
+    is_marked = item.get_closest_marker("looptime") is not None
+    return option or (option is None and is_marked)
 
 
 def _clock_arguments(item: pytest.Item, mark: pytest.Mark) -> dict[str, Any]:
-    if len(mark.args) > 1 or (mark.args and "mode" in mark.kwargs):
-        _refuse(item, "tta_clock", f"takes one mode, got {mark.args!r}")
-    given = {"mode": "virtual", **mark.kwargs}
-    if mark.args:
-        given["mode"] = mark.args[0]
+    modes = [
+        *mark.args,
+        *(mark.kwargs[name] for name in ("mode",) if name in mark.kwargs),
+    ]
+    if len(modes) > 1:
+        _refuse(item, "tta_clock", f"takes one mode, got {', '.join(map(repr, modes))}")
     _check_names(item, mark, [field.name for field in fields(ClockSettings)])
-    if given["mode"] not in CLOCKS:
-        _refuse(item, "tta_clock", f"mode={given['mode']!r} is not 'virtual' or 'real'")
-    return given
+    mode = modes[0] if modes else "virtual"
+    if mode not in CLOCKS:
+        _refuse(item, "tta_clock", f"mode={mode!r} is not 'virtual' or 'real'")
+    return {**mark.kwargs, "mode": mode}
 
 
 def seed_of(item: pytest.Item, usual: int) -> int:
@@ -137,7 +170,5 @@ def _unknown(mark: pytest.Mark, known: list[str]) -> Iterator[str]:
     return (name for name in mark.kwargs if name not in known)
 
 
-def _refuse(item: pytest.Item, marker: str, why: str) -> None:
+def _refuse(item: pytest.Item, marker: str, why: str) -> NoReturn:
     pytest.fail(f"{item.nodeid}: mark.{marker} {why}", pytrace=False)
-
-

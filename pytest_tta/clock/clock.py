@@ -106,7 +106,7 @@ class VirtualClock:
         self.timeline = Timeline(to_ns(_duration("loop_start", loop_start)))
         self.threads = OwnedThreads(threading.current_thread())
         self.notes: list[str] = []
-        self._autojump = autojump
+        self._autojump = _flag("autojump", autojump)
         self._shows_wall = wall
         self._wall: Wall | None = None
         self._settlers: list[asyncio.Future[None]] = []
@@ -262,7 +262,7 @@ class VirtualClock:
 
     @autojump.setter
     def autojump(self, value: bool) -> None:
-        self._autojump = value
+        self._autojump = _flag("autojump", value)
         self._reconsider()
 
     def freeze(self) -> Frozen:
@@ -502,6 +502,13 @@ def _positive(name: str, value: float) -> float:
     if _duration(name, value) == 0:
         msg = f"{name} must be more than 0 seconds, not {value!r}"
         raise ValueError(msg)
+    return value
+
+
+def _flag(name: str, value: bool) -> bool:
+    if not isinstance(value, bool):
+        msg = f"{name} must be True or False, not {value!r}"
+        raise TypeError(msg)
     return value
 
 
