@@ -106,6 +106,20 @@ def test_every_block_is_in_a_language_that_is_checked(page: Page) -> None:
     assert {block.language for block in page.blocks} <= KNOWN_LANGUAGES
 
 
+@pytest.mark.parametrize("page", with_blocks("python"))
+def test_code_is_no_wider_than_the_page(page: Page) -> None:
+    """Nobody scrolls to read a line."""
+    lines = [line for block in page.of("python") for line in block.text.splitlines()]
+    assert [line for line in lines if len(line) > 85] == []
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    """Sphinx checks the links between pages, and nobody those of the README."""
+    linked = re.findall(r"\]\((?!https?:)([^)#]+)", PAGES[0].path.read_text("utf-8"))
+    assert linked
+    assert [path for path in linked if not (ROOT / path).exists()] == []
+
+
 def test_readme_begins_with_an_example_of_twenty_lines() -> None:
     """Who has half a minute sees a workflow and its test."""
     example = PAGES[0].of("python")[0].text.splitlines()
