@@ -111,7 +111,21 @@ def _correct(*event: object) -> None:
         return
     # For pytest, not for readers.
     lines[:] = [line for line in lines if not line.startswith("PYTEST_DONT_REWRITE")]
+    if kind == "module":
+        lines[:] = _literal(lines)
     if kind in {"attribute", "property"}:
         # Or napoleon reads "Who answered: ..." as a type with a description. This is an
         # empty comment; empty lines alone are skipped.
         lines[:0] = ["..", ""]
+
+
+def _literal(lines: list[str]) -> list[str]:
+    """Mark what is indented in a module's docstring, such as a tree, as literal."""
+    marked: list[str] = []
+    is_literal = False
+    for line in lines:
+        if line.startswith("    ") and not is_literal:
+            marked += ["::", ""]
+        is_literal = line.startswith("    ") or (is_literal and not line)
+        marked.append(line)
+    return marked
