@@ -76,23 +76,37 @@ def place(
 class KeyScope:
     """Where idempotency keys are constant: one execution of a retry, all attempts.
 
+    Executions of one path are told apart by their numbers: in a run, and inside an
+    outer scope in each of its attempts, which therefore count alike.
+
     Args:
         path: The path of the retry.
-        outer: The scope that it was executed in, or the caller's own key.
+        outer: The scope that it is executed in, or the caller's own key.
+        number: Which execution of this path it is there, counted from 1.
+        keys: The keys that earlier attempts have asked for.
     """
 
-    __slots__ = ("_keys", "_number", "_outer", "_path")
+    __slots__ = ("_counts", "_keys", "_number", "_outer", "_path")
 
-    def __init__(self, path: str, outer: Keys | str | None) -> None:
+    def __init__(
+        self,
+        path: str,
+        outer: Keys | str | None,
+        number: int,
+        keys: dict[str, str] | None = None,
+    ) -> None:
         self._path = path
         self._outer = outer
-        self._number = 0
-        self._keys: dict[str, str] | None = None
+        self._number = number
+        self._keys = {} if keys is None else keys
+        self._counts: dict[str, int] = {}
+
+    def again(self) -> KeyScope:
+        """Return this scope for another attempt, which gets the same keys."""
+        return KeyScope(self._path, self._outer, self._number, self._keys)
 
     def key(self, run: WorkflowContext, path: str) -> str:
         """Return the key of the step at `path`, made on the first question."""
-        if self._keys is None:
-            self._keys = {}
         key = self._keys.get(path)
         if key is None:
             key = self._keys[path] = self._derive(run, path)
@@ -104,19 +118,17 @@ class KeyScope:
 
         outer = self._outer
         if outer is None or isinstance(outer, str):
-            text = f"{outer or run.run_id}\n{self._path}\n{self._count(run)}\n{path}"
+            origin = outer or run.run_id
         else:
             # What is constant in the outer scope is constant here: an outer retry
             # repeats this whole scope.
-            text = f"{outer.key(run, self._path)}\n{path}"
+            origin = outer.key(run, self._path)
+        text = f"{origin}\n{self._path}\n{self._number}\n{path}"
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    def _count(self, run: WorkflowContext) -> int:
-        """Return which of the run's scopes at this path it is."""
-        if not self._number:
-            counts = run._key_scopes
-            self._number = counts[self._path] = counts.get(self._path, 0) + 1
-        return self._number
+    def count(self, path: str) -> int:
+        """Return which execution of a path begins in this attempt."""
+        return _counted(self._counts, path)
 
 
 class ItemKeys:
@@ -124,23 +136,31 @@ class ItemKeys:
 
     Args:
         index: Which item it is.
-        outer: The scope that all of them are in, or the caller's own key.
+        outer: The scope that all of them are in.
     """
 
     __slots__ = ("_index", "_outer")
 
-    def __init__(self, index: int, outer: Keys | str) -> None:
+    def __init__(self, index: int, outer: Keys) -> None:
         self._index = index
         self._outer = outer
 
     def key(self, run: WorkflowContext, path: str) -> str:
         """Return the key of the step at `path` for this item."""
-        if isinstance(self._outer, str):
-            return f"{self._outer}[{self._index}]"
         return self._outer.key(run, f"{path}[{self._index}]")
+
+    def count(self, path: str) -> int:
+        """Return which execution of a path begins for this item."""
+        return self._outer.count(f"{path}[{self._index}]")
 
 
 Keys: TypeAlias = "KeyScope | ItemKeys"
+
+
+def _counted(counts: dict[str, int], name: str) -> int:
+    """Count one more, and return how many there are."""
+    number = counts[name] = counts.get(name, 0) + 1
+    return number
 
 
 class _Shared(Generic[T]):
@@ -294,8 +314,9 @@ class WorkflowContext:
         """A key that is the same for all attempts of this step, or None.
 
         Inside a retry it is derived from the run and the step's path, different for
-        each step and for each execution of the retry. Elsewhere it is what the caller
-        gave to the context.
+        each step, each item of a map and each execution of the retry. Elsewhere it is
+        what the caller gave to the context. A primitive that executes one step several
+        times by itself sees to it with `open_item` that their keys differ.
         """
         key = self._key
         if key is None or isinstance(key, str):
@@ -388,11 +409,23 @@ class WorkflowContext:
 
     def open_key_scope(self, primitive: WorkflowPrimitive[Any, Any]) -> None:
         """Begin a scope of constant idempotency keys: one execution of a retry."""
-        self._key = KeyScope(self.position_of(primitive).path, self._key)
+        path, outer = self.position_of(primitive).path, self._key
+        if outer is None or isinstance(outer, str):
+            number = _counted(self._key_scopes, f"{outer or ''}\n{path}")
+        else:
+            number = outer.count(path)
+        self._key = KeyScope(path, outer, number)
+
+    def reopen_key_scope(self) -> None:
+        """Begin another attempt: what is executed again gets the same keys again."""
+        if isinstance(self._key, KeyScope):
+            self._key = self._key.again()
 
     def open_item(self, index: int) -> None:
         """Make idempotency keys differ from those of the other items of a map."""
-        if self._key is not None:
+        if isinstance(self._key, str):
+            self._key = f"{self._key}[{index}]"
+        elif self._key is not None:
             self._key = ItemKeys(index, self._key)
 
     def to_headers(self) -> dict[str, str]:

@@ -29,7 +29,19 @@ class Twice(Wrapper):
         one = self._wrapped()
         view = context.below(self, one, one.name)
         view.open_key_scope(self)
-        return [await one.execute(value, view) for _ in range(2)]
+        first = await one.execute(value, view)
+        view.reopen_key_scope()
+        return [first, await one.execute(value, view)]
+
+
+class InTurn(WorkflowPrimitive):
+    """An agent in small: executes the same primitive for one input after another."""
+
+    def __init__(self, primitive) -> None:
+        self.primitive = as_operand(primitive)
+
+    async def execute(self, values, context):
+        return [await self.primitive.execute(value, context) for value in values]
 
 
 @step
@@ -218,6 +230,56 @@ async def test_items_of_a_map_have_keys_of_their_own(given) -> None:
     )
     assert nested[0] == nested[1]
     assert len({one for row in nested[0] for one in row}) == 3
+
+
+@pytest.mark.parametrize("given", [None, "order-1"])
+async def test_executions_of_a_retry_in_one_attempt_have_keys_of_their_own(
+    given,
+) -> None:
+    """What one attempt does twice is two requests, and both are repeated as such."""
+    context = WorkflowContext(idempotency_key=given)
+    first, second = await Twice(InTurn(Twice(key))).execute([1, 2], context)
+    assert first == second
+    assert len({one for execution in first for one in execution}) == 2
+    deep = await Twice(MapPrimitive(InTurn(Twice(Twice(key))))).execute(
+        [[1, 2], [3, 4]], context
+    )
+    assert deep[0] == deep[1]
+    keys = {str(execution) for item in deep[0] for execution in item}
+    assert len(keys) == 4
+
+
+async def test_branches_and_their_retries_have_keys_of_their_own() -> None:
+    """Whichever branch is faster, each has the same keys in the next attempt."""
+    first, second = await Twice(Twice(key) | Twice(key) | key).execute(
+        0, WorkflowContext()
+    )
+    assert first == second
+    assert len({str(branch) for branch in first}) == 3
+
+
+async def test_an_items_retries_repeat_with_the_callers_key() -> None:
+    """A redelivered job derives the same keys in whatever order its items run."""
+
+    @step
+    async def retried(value, context):
+        for _ in range(value):
+            await asyncio.sleep(0)
+        return (await Twice(key).execute(value, context))[0]
+
+    runs = []
+    for turns in ([0, 9], [9, 0]):
+        context = WorkflowContext(idempotency_key="order-1")
+        runs.append(await MapPrimitive(retried).execute(turns, context))
+    assert runs[0] == runs[1]
+    assert len(set(runs[0])) == 2
+
+
+async def test_the_callers_key_is_told_apart_by_items_of_items() -> None:
+    """The numbers of all maps around a step stand in its key."""
+    context = WorkflowContext(idempotency_key="order-1")
+    keys = await MapPrimitive(MapPrimitive(key)).execute([[1, 2], [3]], context)
+    assert keys == [["order-1[0][0]", "order-1[0][1]"], ["order-1[1][0]"]]
 
 
 async def test_the_callers_key_is_told_apart_by_items() -> None:

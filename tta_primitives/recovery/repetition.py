@@ -167,6 +167,8 @@ class Repetition:
         if is_listening() or self._retry.on_retry is not None:
             self._tell_retry(error)
         self._number += 1
+        if self._view is not self._context:
+            self._view.reopen_key_scope()
         return True
 
     def _why_stop(self, error: Exception | None) -> _Stop | None:
