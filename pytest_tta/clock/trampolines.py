@@ -51,9 +51,10 @@ class Installed:
         return f"these references cannot be replaced and show real time: {names}"
 
 
-_REALS: dict[int, object] = {id(time): REAL_TIME} | {
+_REALS: dict[int, object] = {
     id(each): each.real for each in (*TRAMPOLINES.values(), *WALL_TRAMPOLINES.values())
 }
+_REALS[id(time)] = REAL_TIME
 # What classes are full of and no reference hides in.
 _PLAIN = frozenset(
     {

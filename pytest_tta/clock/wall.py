@@ -52,7 +52,8 @@ class Wall:
 
     def start(self) -> None:
         """Begin to show the clock's wall; the clock is, or becomes, the active one."""
-        engine = self.engine = self._engine or best_engine()
+        engine = best_engine() if self._engine is None else self._engine
+        self.engine = engine
         if engine == "time-machine":
             from pytest_tta.clock import travel
 

@@ -151,6 +151,8 @@ def _attribute_problems(span: Span, pattern: S) -> Iterator[str]:
 
 Place: TypeAlias = "tuple[int, int]"
 Way: TypeAlias = "tuple[list[Row], Place]"
+# Weight, minus how far it is, a number, the place, and where it was reached from.
+_Step: TypeAlias = "tuple[float, int, int, Place, tuple[Place, list[Row]]]"
 
 
 class _Search:
@@ -179,7 +181,7 @@ class _Search:
         order = count()
         # Weight; then what is furthest; then what was found first.
         start = (0, 0)
-        waiting = [(0.0, 0, next(order), start, (start, list[Row]()))]
+        waiting: list[_Step] = [(0.0, 0, next(order), start, (start, []))]
         while waiting:
             weight, _, _, place, came = heappop(waiting)
             if place in self._came:

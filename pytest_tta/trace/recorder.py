@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncio import current_task, get_running_loop
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from pytest_tta.trace.snapshot import ATOMS, detached, snapshot
@@ -28,7 +29,7 @@ class TraceRecorder(Observer):
     def __init__(self, began: float | None = None) -> None:
         self._recording = Recording(began)
         self._loop: AbstractEventLoop | None = None
-        self._has_many_loops = False
+        self._thread = 0
 
     @property
     def trace(self) -> Trace:
@@ -54,10 +55,9 @@ class TraceRecorder(Observer):
 
     def started(self, call: Call, /) -> None:
         """Write down that a call began."""
-        loop = get_running_loop()
-        if loop is not self._loop:
-            self._has_many_loops = self._loop is not None
-            self._loop = loop
+        loop = self._loop
+        if loop is None or get_ident() != self._thread or not loop.is_running():
+            loop = self._running_loop()
         task = current_task(loop)
         name = "" if task is None else task.get_name()
         given = call.input_data
@@ -68,7 +68,7 @@ class TraceRecorder(Observer):
     def event(self, call: Call, name: str, detail: dict[str, Any], /) -> None:
         """Write down what happened inside a call."""
         kept = {key: snapshot(value) for key, value in detail.items()}
-        self._recording.log.append(("event", call, self._time(), name, kept))
+        self._recording.log.append(("event", call, self._running_loop().time(), name, kept))
 
     def finished(self, call: Call, /) -> None:
         """Write down how a call ended."""
@@ -80,13 +80,14 @@ class TraceRecorder(Observer):
         output = call.output
         if type(output) not in ATOMS:
             output = snapshot(output)
-        ended = self._time()
-        self._recording.log.append(("ended", call, ended, status, output, error))
-
-    def _time(self) -> float:
-        # To ask for the running loop costs a system call on CPython 3.11, so it is not
-        # asked for again while there is but one.
         loop = self._loop
-        if loop is None or self._has_many_loops:
-            loop = get_running_loop()
-        return loop.time()
+        if loop is None or get_ident() != self._thread or not loop.is_running():
+            loop = self._running_loop()
+        self._recording.log.append(("ended", call, loop.time(), status, output, error))
+
+    def _running_loop(self) -> AbstractEventLoop:
+        # To ask for it costs a system call on CPython 3.11. A thread runs one loop at a
+        # time, so the one that was found is the one as long as it runs.
+        self._loop = loop = get_running_loop()
+        self._thread = get_ident()
+        return loop

@@ -17,7 +17,7 @@ import types
 import uuid
 import weakref
 from collections import OrderedDict, defaultdict, deque
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 __all__ = ["ATOMS", "StandIn", "detached", "shorten", "snapshot"]
 
@@ -134,7 +134,7 @@ class _Copier:
         if hasattr(kind, "__deepcopy__") and sys.getsizeof(value) <= _MOST_BYTES:
             return copy.deepcopy(value)
         if kind is bytearray:
-            return bytearray(value)
+            return bytearray(cast("bytearray", value))
         return StandIn(value)
 
     def _filled(self, value: Any, kind: type, depth: int) -> Any:
@@ -197,10 +197,12 @@ def detached(error: E) -> E:
     """
     try:
         twin: E = _same_error(error)
-        is_alike = str(twin) == str(error)
-    except Exception:  # noqa: BLE001 - an exception's class may refuse anything
-        is_alike = False
-    return twin if is_alike else _described(error)
+        if str(twin) == str(error):
+            return twin
+    except Exception:  # noqa: BLE001, S110 - an exception's class may refuse anything
+        pass
+    described: E = _described(error)
+    return described
 
 
 def _same_error(error: BaseException) -> Any:

@@ -188,7 +188,7 @@ def _fields(value: object) -> dict[str, Any] | None:
     elif hasattr(kind, "__struct_fields__"):
         names = kind.__struct_fields__
     elif issubclass(kind, tuple) and hasattr(kind, "_fields"):
-        names = kind._fields
+        names = value._fields  # type: ignore[attr-defined]  # a named tuple has it
     else:
         return None
     return {name: getattr(value, name) for name in names}

@@ -132,7 +132,7 @@ def check_options(
         ),
         serializer=_check_serializer(serializer),
         fail_open=check_flag("fail_open", rest["fail_open"]),
-        tags=tags if callable(tags) else _check_tags("tags", tags),
+        tags=cast("TagFunction", tags) if callable(tags) else _check_tags("tags", tags),
     )
     _check_together(policy)
     return policy
