@@ -41,7 +41,7 @@ class Wall:
     def __init__(self, clock: VirtualClock, engine: Engine | None = None) -> None:
         """Patch nothing yet."""
         self._clock = clock
-        self._engine = engine
+        self._engine: Engine | None = engine
         self._stop: Callable[[], None] | None = None
         self.engine: Engine | None = None
 
