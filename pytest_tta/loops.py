@@ -91,9 +91,12 @@ def _place(make: Callable[[], Any]) -> None:
     asyncio.new_event_loop = make
 
 
-def foreign_loop_message(loop: asyncio.AbstractEventLoop) -> str:
-    """Return the sentence for a test whose loop is not ours."""
-    kind = f"{type(loop).__module__}.{type(loop).__qualname__}"
+def foreign_loop_message(kind: str) -> str:
+    """Return the sentence for a test whose loop is not ours.
+
+    Args:
+        kind: What runs it, such as the qualified name of the loop's class.
+    """
     return (
         f"this test has virtual time, but its event loop is {kind}, which keeps its own: "
         "a loop factory of the project (pytest_asyncio_loop_factories, anyio_backend) "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_tta.backends import anyio_loop, is_trio, is_trio_backend
 from pytest_tta.clock import trampolines
 from pytest_tta.clock.errors import ClockError
 from pytest_tta.clock.loop import VirtualLoop
@@ -20,7 +21,6 @@ from pytest_tta.names import FIXTURES
 from pytest_tta.report.sections import facts, header, sections
 from pytest_tta.settings import Settings, clock_of, seed_of
 from pytest_tta.trace import Trace, explain
-from pytest_tta.unblock import unblock
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -43,7 +43,9 @@ class ItemHarness:
         usual = "virtual" if asks(item) else settings.clock
         mode, clock = clock_of(item, usual)
         self.is_async = is_async(item)
-        self.is_virtual = mode == "virtual" and (asks(item) or self.is_async)
+        self.is_asked_for = asks(item)
+        wants = self.is_asked_for or (self.is_async and not is_trio(item))
+        self.is_virtual = mode == "virtual" and wants
         self.harness = Harness(seed=seed_of(item, settings.seed), clock=clock)
         self._source = source
         self._stack = ExitStack()
@@ -58,6 +60,13 @@ class ItemHarness:
                 stack.enter_context(self._source.in_real_time())
             stack.enter_context(self.harness.watching(whole_process=True))
             self._stack = stack.pop_all()
+
+    def keep_real_time(self) -> None:
+        """Give back virtual time that nobody asked for: trio has a time of its own."""
+        if self.is_virtual and not self.is_asked_for:
+            self.leave()
+            self.is_virtual = False
+            self.enter()
 
     def leave(self) -> None:
         """Give everything back."""
@@ -89,7 +98,7 @@ class Session:
             entered = ItemHarness(item, self._settings, self._source)
             entered.enter()
             item.stash[HARNESS] = self._entered = entered
-            with self._stuck_is_said_plainly():
+            with _stuck_is_said_plainly():
                 return (yield)
         elif _may_share_a_loop(item):
             with self._source.in_real_time():
@@ -102,10 +111,12 @@ class Session:
         entered = item.stash.get(HARNESS, None)
         if entered is None:
             return (yield)
+        if is_trio(item):
+            entered.keep_real_time()
         if entered.is_virtual:
             self._refuse_foreign_loop(item)
         before = self._shared_tasks()
-        with self._stuck_is_said_plainly():
+        with _stuck_is_said_plainly():
             result = yield
         entered.harness.note_left_running(self._shared_tasks() - before)
         problems = entered.harness.verify()
@@ -120,7 +131,7 @@ class Session:
         if entered is None:
             return (yield)
         try:
-            with self._stuck_is_said_plainly():
+            with _stuck_is_said_plainly():
                 return (yield)
         finally:
             self._leave()
@@ -136,6 +147,8 @@ class Session:
         """Look at the loop of pytest-asyncio's runners when they begin and end."""
         runner = yield
         name = fixturedef.argname
+        if name == "anyio_backend" and self._entered and is_trio_backend(runner):
+            self._entered.keep_real_time()
         if name in _RUNNERS and isinstance(runner, asyncio.Runner):
             loop = self._loops[name] = runner.get_loop()
             if name == "_function_scoped_runner":
@@ -171,37 +184,35 @@ class Session:
         return explain(trace, pattern) if isinstance(trace, Trace) else None
 
     def _refuse_foreign_loop(self, item: pytest.Item) -> None:
+        kind = anyio_loop(item)
         scope = getattr(item, "_loop_scope", None)
         loop = self._loops.get(f"_{scope}_scoped_runner")
         if loop is not None and not isinstance(loop, VirtualLoop):
-            pytest.fail(foreign_loop_message(loop), pytrace=False)
+            kind = f"{type(loop).__module__}.{type(loop).__qualname__}"
+        if kind:
+            pytest.fail(foreign_loop_message(kind), pytrace=False)
 
     def _leave(self) -> None:
         entered, self._entered = self._entered, None
         if entered is not None:
             entered.leave()
 
-    @contextmanager
-    def _stuck_is_said_plainly(self) -> Iterator[None]:
-        """Fail a test for which time cannot go on, and let the next one run."""
-        before = self._shared_tasks()
-        try:
-            yield
-        except ClockError as error:
-            for loop in self._shared_loops():
-                unblock(loop, before, error)
-            # Where asyncio stood is no news; the text says who waits, and where.
-            stuck = f"{type(error).__name__}: {error}"
-            raise pytest.fail.Exception(stuck, pytrace=False) from None
-
-    def _shared_loops(self) -> list[VirtualLoop]:
-        """Return the loops that outlive a test, so that nobody ends their tasks."""
-        own = self._loops.get("_function_scoped_runner")
-        return [loop for loop in self._source.living() if loop is not own]
-
     def _shared_tasks(self) -> set[asyncio.Task[Any]]:
-        loops = self._shared_loops()
-        return {task for loop in loops for task in asyncio.all_tasks(loop)}
+        """Return the tasks of loops that outlive the test, so that nobody ends them."""
+        own = self._loops.get("_function_scoped_runner")
+        shared = (loop for loop in self._source.living() if loop is not own)
+        return {task for loop in shared for task in asyncio.all_tasks(loop)}
+
+
+@contextmanager
+def _stuck_is_said_plainly() -> Iterator[None]:
+    """Fail a test for which time cannot go on, without asyncio's traceback."""
+    try:
+        yield
+    except ClockError as error:
+        # Where asyncio stood is no news; the text says who waits, and where.
+        stuck = f"{type(error).__name__}: {error}"
+        raise pytest.fail.Exception(stuck, pytrace=False) from None
 
 
 def asks(item: pytest.Item) -> bool:

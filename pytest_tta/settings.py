@@ -120,10 +120,10 @@ def clock_of(item: pytest.Item, usual: str) -> tuple[str, VirtualClock]:
     if settings.mode == "virtual" and _has_looptime(item):
         _refuse(item, "looptime", f"beside pytest_tta's clock: {_TWO_OWNERS}")
     try:
-        return settings.mode, settings.make()
+        clock = settings.make()
     except (TypeError, ValueError) as error:
-        why = str(error)
-    _refuse(item, "tta_clock", why)
+        _refuse(item, "tta_clock", str(error))
+    return settings.mode, clock
 
 
 def _has_looptime(item: pytest.Item) -> bool:
@@ -171,4 +171,5 @@ def _unknown(mark: pytest.Mark, known: list[str]) -> Iterator[str]:
 
 
 def _refuse(item: pytest.Item, marker: str, why: str) -> NoReturn:
-    pytest.fail(f"{item.nodeid}: mark.{marker} {why}", pytrace=False)
+    text = f"{item.nodeid}: mark.{marker} {why}"
+    raise pytest.fail.Exception(text, pytrace=False) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,16 @@ __all__ = [
     "waiting_tasks",
 ]
 
+# What stands between an awaiting frame and the next one, and does not name it.
+_STEPS = frozenset(
+    {
+        "anext_awaitable",
+        "async_generator_asend",
+        "async_generator_athrow",
+        "coroutine_wrapper",
+    }
+)
+_INNER = _STEPS | {"async_generator", "coroutine"}
 _MAX_TASKS = 20
 _MAX_TIMERS = 5
 
@@ -91,7 +102,15 @@ def _awaited(awaitable: object) -> object:
         found: object = getattr(awaitable, name, None)
         if found is not None:
             return found
-    return None
+    return _stepped(awaitable)
+
+
+def _stepped(step: object) -> object:
+    """Find what a step belongs to, such as an async generator; only gc can tell."""
+    if type(step).__name__ not in _STEPS:
+        return None
+    inner = (each for each in gc.get_referents(step) if type(each).__name__ in _INNER)
+    return next(inner, None)
 
 
 def _innermost(chain: list[Spot]) -> Spot | None:
@@ -105,6 +124,7 @@ def _wanted(chain: list[Spot]) -> str:
     """Name the library call in which a task waits, such as `Queue.get`."""
     if not chain or not is_library(chain[-1][0].co_filename):
         return ""
+    entry = chain[0]
     for outer, inner in zip([None, *chain], chain, strict=False):
         if outer is not None and is_library(outer[0].co_filename):
             continue

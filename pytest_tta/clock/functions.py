@@ -52,12 +52,14 @@ KEPT_REAL = frozenset(
         "pytest",
         "pytest_benchmark",
         "pytest_cov",
+        "pytest_rerunfailures",
         "pytest_timeout",
         "pytest_tta",
         "queue",
         "selectors",
         "subprocess",
         "threading",
+        "trio",
         "xdist",
     }
 )

@@ -9,6 +9,7 @@ import heapq
 import selectors
 import sys
 import time
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,7 @@ from pytest_tta.clock.errors import ClockError
 from pytest_tta.clock.functions import REAL
 from pytest_tta.clock.outside import Job, Outside
 from pytest_tta.clock.places import user_spot
+from pytest_tta.clock.runner_task import is_call_in_runner, leave_test, runner_tasks
 from pytest_tta.clock.selector import AskingSelector
 from pytest_tta.clock.tasks import Numbering
 from pytest_tta.clock.timeline import NEVER, SECOND, to_ns
@@ -304,7 +306,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             main._log_destroy_pending = False  # type: ignore[attr-defined]
         try:
             return super().run_until_complete(main)
-        except ClockError:
+        except ClockError as error:
+            if is_call_in_runner(main):
+                self._leave_test(main, first, error)
             self._abandon(main, first)
             raise
         finally:
@@ -312,6 +316,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 main.exception()
             if self._policy is not None:
                 self._policy.clock.loop_stopped()
+
+    def _leave_test(
+        self, main: asyncio.Future[Any], first: int, error: ClockError
+    ) -> None:
+        """Let a task that is older than this run, and shared, go on without it."""
+        main.cancel()
+        for task in runner_tasks(self.living_tasks()):
+            if _birth(task) < first:
+                self._policy_forgives()
+                with suppress(ClockError):
+                    super().run_until_complete(leave_test(task, error))
 
     def _abandon(self, main: asyncio.Future[Any], first: int) -> None:
         """Cancel what this run began, and let it clean up.

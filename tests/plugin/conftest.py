@@ -31,8 +31,8 @@ def _no_autoload(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(pytester: pytest.Pytester) -> Run:
     """Run pytest in this process on the files that the test made."""
 
-    def run_pytest(*args: str) -> pytest.RunResult:
-        return pytester.runpytest_inprocess(*_PLUGINS, *_QUIET, *args)
+    def run_pytest(*args: str, **options: bool) -> pytest.RunResult:
+        return pytester.runpytest_inprocess(*_PLUGINS, *_QUIET, *args, **options)
 
     return run_pytest
 
