@@ -418,8 +418,11 @@ async def _observed(  # noqa: C901, PLR0912 - see the comment below
 ) -> Any:  # noqa: ANN401 - any primitive's output
     # Everything is written out here: with a function for each part it takes twice as
     # long, and this is what observing costs.
+    listeners = _process
     scope = _scope.get() if _open_scopes else None
-    listeners = _process if scope is None else scope.listeners()
+    if scope is not None:
+        is_current = scope._process is listeners
+        listeners = scope._joined if is_current else scope.listeners()
     call = Call()
     parent = context._position
     if type(parent) is Position and parent.primitive is primitive:
@@ -572,11 +575,32 @@ def door(
             context = context.of(self)
         return function(self, input_data, context)
 
+    # Each class has its own copy of the code: CPython specialises code by what it calls,
+    # and one code that calls the functions of all classes would be specialised for none.
+    execute.__code__ = execute.__code__.replace()
+
     def override() -> None:
         nonlocal is_overridden
         is_overridden = True
 
     vars(execute)["__tta_override__"] = override
+    return _as_coroutine_function(update_wrapper(execute, function))
+
+
+def leaf_door(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `execute` of a leaf that is nothing but its `_call` of the input.
+
+    It saves the call of a method whose only line is written here as well.
+
+    Args:
+        function: The method, for when somebody listens.
+    """
+
+    def execute(self: Any, input_data: Any, context: WorkflowContext, /) -> Any:  # noqa: ANN401 - as above
+        if _anyone:
+            return _observed(function, self, input_data, context, True)  # noqa: FBT003 - a leaf
+        return self._call(input_data)
+
     return _as_coroutine_function(update_wrapper(execute, function))
 
 

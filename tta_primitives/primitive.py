@@ -35,6 +35,7 @@ from tta_primitives.door import (
     door,
     is_door,
     is_listening,
+    leaf_door,
     no_door,
     override,
     stream_door,
@@ -616,6 +617,7 @@ def _check_blocking(
 class _AsyncStep(StepPrimitive[In, Out]):
     _is_plain_leaf = True
 
+    @leaf_door
     def execute(
         self,
         input_data: In,
