@@ -664,7 +664,7 @@ class _GeneralStep(StepPrimitive[In, Out]):
     async def execute(self, input_data: In, context: WorkflowContext, /) -> Out:
         if self._timeout is None:
             return await self._run(input_data, context)
-        running = self._run(input_data, context)
+        running = self._run(input_data, _limited(self, self._timeout, context))
         return await within(running, self._timeout, self, context)
 
     async def _run(self, input_data: In, context: WorkflowContext) -> Out:
@@ -683,7 +683,7 @@ class _StreamStep(StepPrimitive[In, Out]):
     async def execute(self, input_data: In, context: WorkflowContext, /) -> Out:
         if self._timeout is None:
             return await self._joined(input_data, context)
-        running = self._joined(input_data, context)
+        running = self._joined(input_data, _limited(self, self._timeout, context))
         return await within(running, self._timeout, self, context)
 
     async def _joined(self, input_data: In, context: WorkflowContext) -> Out:
@@ -696,16 +696,25 @@ class _StreamStep(StepPrimitive[In, Out]):
     async def stream(
         self, input_data: In, context: WorkflowContext, /
     ) -> AsyncIterator[Any]:
-        async with closing(self._chunks(input_data, context)) as stream:
-            async for chunk in stream:
-                yield chunk
+        limit = self._timeout
+        view = context if limit is None else _limited(self, limit, context)
+        async with closing(self._chunks(input_data, view)) as stream:
+            chunks = stream if limit is None else self._bounded(stream, limit, context)
+            async with closing(chunks) as bounded:
+                async for chunk in bounded:
+                    yield chunk
 
     def _chunks(self, input_data: In, context: WorkflowContext) -> AsyncIterator[Any]:
-        stream: AsyncIterator[Any] = self._call(*_arguments(self, input_data, context))
-        if self._timeout is None:
-            return stream
-        deadline = asyncio.get_running_loop().time() + self._timeout
-        return within_stream(stream, deadline, self._timeout, self, context)
+        return self._call(*_arguments(self, input_data, context))  # type: ignore[no-any-return]
+
+    def _bounded(
+        self, stream: AsyncIterator[Any], limit: float, context: WorkflowContext
+    ) -> AsyncIterator[Any]:
+        now = asyncio.get_running_loop().time()
+        deadline = now + limit
+        if context.deadline is not None and context.deadline < deadline:
+            limit, deadline = context.deadline - now, context.deadline
+        return within_stream(stream, deadline, limit, self, context)
 
 
 class _UnboundStep(StepPrimitive[In, Out]):
@@ -743,6 +752,16 @@ def _arguments(
     if made._signature.takes_context:
         return input_data, context.of(made)
     return (input_data,)
+
+
+def _limited(
+    made: StepPrimitive[Any, Any], limit: float, context: WorkflowContext
+) -> WorkflowContext:
+    """Return the view in which a function finds the deadline that its limit sets."""
+    if not made._signature.takes_context:
+        return context
+    deadline = asyncio.get_running_loop().time() + limit
+    return context.of(made).child(deadline=deadline)
 
 
 def _step_class(made: StepPrimitive[Any, Any]) -> type[StepPrimitive[Any, Any]]:

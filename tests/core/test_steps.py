@@ -306,3 +306,68 @@ async def test_a_step_given_its_parents_context_finds_its_own_place() -> None:
         "sequential/both/one",
         "sequential/both/two",
     ]
+
+
+def test_a_limit_is_the_deadline_that_the_function_finds() -> None:
+    """What it calls knows how much time is left; the caller's context stays."""
+
+    @step(timeout_seconds=5)
+    async def plain(value, context):
+        return context.deadline
+
+    @step(timeout_seconds=5)
+    async def streamed(value, context):
+        yield context.deadline
+
+    async def main():
+        found = []
+        for one in (plain, streamed):
+            for given in (None, 2, 9):
+                context = WorkflowContext(deadline=given)
+                found.append(await one.execute(0, context))
+                assert context.deadline == given
+        context = WorkflowContext()
+        found += [[chunk async for chunk in streamed.stream(0, context)]]
+        return found
+
+    assert VirtualClock().run(main()) == [5, 2, 5, [5], [2], [5], [5]]
+
+
+@pytest.mark.parametrize(("given", "limit"), [(None, 5), (2, 2), (9, 5)])
+def test_a_streaming_step_heeds_its_limit_and_the_deadline(given, limit) -> None:
+    """Whichever is earlier, in a stream as in an execution."""
+
+    @step(timeout_seconds=5)
+    async def slow(value):
+        yield "a"
+        await asyncio.sleep(60)
+        yield "b"
+
+    async def consume():
+        return [c async for c in slow.stream(0, WorkflowContext(deadline=given))]
+
+    clock = VirtualClock()
+    with pytest.raises(TimeoutExceededError, match=rf"^slow took longer than {limit}"):
+        clock.run(consume())
+    assert clock.elapsed == limit
+
+
+def test_a_streaming_step_with_a_limit_is_closed_when_its_consumer_leaves() -> None:
+    """Its `finally` has run when `aclose` returns, limit or not."""
+    log = []
+
+    @step(timeout_seconds=5)
+    async def source(value):
+        try:
+            yield "a"
+            yield "b"
+        finally:
+            log.append("closed")
+
+    async def main():
+        chunks = source.stream(0, WorkflowContext())
+        assert await anext(chunks) == "a"
+        await chunks.aclose()
+        return list(log)
+
+    assert VirtualClock().run(main()) == ["closed"]
