@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from tta_primitives.arguments import check_count, check_flag
+from tta_primitives.cancellation import is_cancellation
 from tta_primitives.primitive import WorkflowPrimitive, as_operand
 
 if TYPE_CHECKING:
@@ -134,15 +135,20 @@ class MapPrimitive(
         """
         source = _source(self, input_data)
         outputs: dict[int, Any] = {}
+        workers: list[asyncio.Task[None]] = []
         failure: BaseException
         group = asyncio.TaskGroup()
         try:
             async with aclosing(source), group:
                 for _ in range(self._workers(input_data)):
-                    group.create_task(self._work(source, outputs, context))
+                    work = self._work(source, outputs, context)
+                    workers.append(group.create_task(work))
+            for worker in workers:
+                worker.result()  # To a group, a step that cancels itself is no failure.
         except BaseExceptionGroup as error:
             # The error's traceback will hold this frame, which must not hold the error;
             # and the frame that raised the group does.
+            workers.clear()
             del group
             error.__traceback__ = None
             failure = self._failure(error.exceptions, context)
@@ -187,9 +193,12 @@ class MapPrimitive(
         try:
             return await self.primitive.execute(item, view)  # type: ignore[no-any-return]
         except Exception as error:
-            if self._return_exceptions:
-                return error
-            raise
+            if not self._return_exceptions:
+                raise
+            if is_cancellation(error):
+                # Whoever took it for a mere output would go on to the next item.
+                raise asyncio.CancelledError from error
+            return error
 
     def _view(self, index: int, context: WorkflowContext) -> WorkflowContext:
         if not self._needs_position:
@@ -210,11 +219,12 @@ class MapPrimitive(
         """
         source = _source(self, input_data)
         channel = _Channel(_WINDOW * self._max_concurrency, ordered=self._ordered)
+        # An eager task may have ended when it has been created.
+        channel.open = count = self._workers(input_data)
         workers = [
             asyncio.ensure_future(channel.feeding(self._feed(source, channel, context)))
-            for _ in range(self._workers(input_data))
+            for _ in range(count)
         ]
-        channel.open = len(workers)
         try:
             async for output in channel.outputs():
                 yield output
@@ -326,6 +336,11 @@ class _Channel:
             await work
         except Exception as error:  # noqa: BLE001 - raised again by `outputs`
             self.errors.append(error)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():  # The step has cancelled itself.
+                self.errors.append(error)
+            raise
         finally:
             self.open -= 1
             self._news.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 
 import pytest
 
@@ -321,3 +322,46 @@ def test_an_open_wrapper_cannot_be_mapped() -> None:
     """It has to wrap something first."""
     with pytest.raises(OpenWrapperError, match="wraps nothing yet"):
         MapPrimitive(Tag("T"))
+
+
+async def leaves_at_one(value):
+    if value == 1:
+        raise asyncio.CancelledError
+    await asyncio.sleep(1)
+    return value
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_an_item_that_cancels_itself_is_not_left_out(ordered) -> None:
+    """A list that lacks one output would be wrong: the cancellation comes out."""
+    every = MapPrimitive(leaves_at_one, max_concurrency=2, ordered=ordered)
+    with pytest.raises(asyncio.CancelledError, match=r"^$"):
+        VirtualClock().run(every.execute(range(4), WorkflowContext()))
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_stream_does_not_leave_out_an_item_that_cancels_itself(ordered) -> None:
+    """Nor does it end as if there had been no more items."""
+    every = MapPrimitive(leaves_at_one, max_concurrency=2, ordered=ordered)
+
+    async def consume():
+        return [output async for output in every.stream(range(4), WorkflowContext())]
+
+    with pytest.raises(asyncio.CancelledError, match=r"^$"):
+        VirtualClock().run(consume())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
+def test_a_stream_ends_when_its_workers_were_eager() -> None:
+    """Workers that end while they are created are counted as well."""
+    every = MapPrimitive(str)
+
+    async def consume():
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)
+        async with asyncio.timeout(60):
+            return [
+                output async for output in every.stream(range(3), WorkflowContext())
+            ]
+
+    assert VirtualClock().run(consume()) == ["0", "1", "2"]

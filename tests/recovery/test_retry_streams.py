@@ -7,9 +7,14 @@ import asyncio
 import pytest
 
 from tests.recovery.doubles import CANCELLED, Boom, Stream, chunks_of, virtual
-from tta_primitives import WorkflowContext, step
+from tta_primitives import WorkflowContext, WorkflowPrimitive, step
 from tta_primitives.errors import TimeoutExceededError
-from tta_primitives.recovery import RetryPrimitive, attempts_of
+from tta_primitives.recovery import (
+    FallbackPrimitive,
+    RetryPrimitive,
+    TimeoutPrimitive,
+    attempts_of,
+)
 
 
 def quick(primitive, **options):
@@ -125,3 +130,44 @@ async def test_a_chain_streams_through_its_last_retry(clock):
     chain = step(calls.append) >> quick(Stream([Boom()], ["t1"]))
     assert await chunks_of(chain, "x", WorkflowContext()) == (["t1"], None)
     assert calls == ["x"]
+
+
+class Countdown(WorkflowPrimitive):
+    """A primitive whose stream is an iterator that cannot be closed."""
+
+    def __init__(self):
+        self.left = 2
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        if not self.left:
+            raise StopAsyncIteration
+        self.left -= 1
+        return self.left
+
+    async def execute(self, input_data, context):
+        return 0
+
+    def stream(self, input_data, context):
+        return self
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        RetryPrimitive,
+        lambda inner: RetryPrimitive(inner, attempt_timeout=5),
+        lambda inner: FallbackPrimitive(inner, [0]),
+        lambda inner: TimeoutPrimitive(inner, timeout_seconds=5),
+        lambda inner: TimeoutPrimitive(
+            Stream([60.0]), timeout_seconds=5, fallback=inner
+        ),
+    ],
+    ids=["retry", "attempt", "fallback", "timeout", "timeout's fallback"],
+)
+@virtual
+async def test_a_stream_need_not_be_an_async_generator(clock, wrap):
+    """An async iterator without `aclose` streams through every wrapper."""
+    assert await chunks_of(wrap(Countdown()), "x", WorkflowContext()) == ([1, 0], None)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypedDict, cast, overload
 
 from tta_primitives import door
 from tta_primitives.arguments import check_flag
-from tta_primitives.door import emit, is_listening
+from tta_primitives.cancellation import is_cancellation
+from tta_primitives.door import closing, emit, is_listening
 from tta_primitives.errors import FallbackExhaustedError
 from tta_primitives.primitive import In, Open, Out, Wrapper, as_operand, plans
 from tta_primitives.recovery.alternatives import (
@@ -55,7 +55,8 @@ class FallbackPrimitive(Wrapper[In, Out]):
     """Executes alternatives in order until one succeeds.
 
     If a fallback answered, `context.outcomes[path]` is a `FallbackOutcome` that says
-    which, and what those before it raised. Cancellation never leads to a fallback.
+    which, and what those before it raised. Cancellation never leads to a fallback, nor
+    does an error that an alternative has made of it.
 
     A stream commits at its first chunk: a failure after it is raised.
 
@@ -217,9 +218,8 @@ class FallbackPrimitive(Wrapper[In, Out]):
             for index, (one, view) in enumerate(self._views(context, 0)):
                 trial.begin(index)
                 try:
-                    # An async generator in all but its declared type.
-                    raw = cast("Any", one.stream(self._input(input_data), view))
-                    async with aclosing(raw) as chunks:
+                    raw = one.stream(self._input(input_data), view)
+                    async with closing(raw) as chunks:
                         async for chunk in chunks:
                             is_committed = True
                             yield chunk
@@ -248,6 +248,8 @@ class FallbackPrimitive(Wrapper[In, Out]):
         return copy.deepcopy(input_data) if self.isolate_input else input_data
 
     def _falls_back_on(self, error: Exception) -> bool:
+        if is_cancellation(error):
+            return False
         if self.fallback_on is None:
             return is_unexpected(error)
         return matches(self.fallback_on, error)

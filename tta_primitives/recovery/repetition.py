@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from asyncio import get_running_loop
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
+from tta_primitives.cancellation import is_cancellation
 from tta_primitives.context import earlier
 from tta_primitives.deadline import until, within_stream
-from tta_primitives.door import emit, is_listening, log_once
+from tta_primitives.door import closing, emit, is_listening, log_once
 from tta_primitives.errors import RetryResultError
 from tta_primitives.recovery.attempts import (
     Attempt,
@@ -30,11 +30,18 @@ if TYPE_CHECKING:
 __all__ = ["Repetition"]
 
 _Stop: TypeAlias = Literal[
-    "budget", "deadline", "max_retries", "nested", "not_retryable", "retry_after"
+    "budget",
+    "cancelled",
+    "deadline",
+    "max_retries",
+    "nested",
+    "not_retryable",
+    "retry_after",
 ]
 _EVENTS: Final = {"max_retries": "retry.exhausted", "budget": "retry.budget_exhausted"}
 _REASONS: Final = {
     "budget": "retry budget exhausted",
+    "cancelled": "the task was cancelled",
     "deadline": "the deadline leaves no time for another attempt",
     "max_retries": "max_retries={retry.max_retries}",
     "nested": "a retry further inside has given up",
@@ -129,11 +136,9 @@ class Repetition:
         deadline, limit = self._limit()
         view = self._view_until(deadline)
         retry, context = self._retry, self._context
-        async with aclosing(
-            cast("Any", retry._wrapped().stream(input_data, view))
-        ) as raw:
+        async with closing(retry._wrapped().stream(input_data, view)) as raw:
             bounded = within_stream(raw, deadline, limit, retry, context)
-            async with aclosing(bounded) as chunks:
+            async with closing(bounded) as chunks:
                 async for chunk in chunks:
                     yield chunk
 
@@ -158,7 +163,8 @@ class Repetition:
         Args:
             error: What the attempt raised; None if its result was refused.
         """
-        stop = self._why_stop(error)
+        is_over = error is not None and is_cancellation(error)
+        stop = "cancelled" if is_over else self._why_stop(error)
         if stop is not None:
             self._stop = stop
             self._end(error)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, overload
 
 from tta_primitives import door
 from tta_primitives.arguments import check_choice, check_count, check_flag, seconds
+from tta_primitives.door import closing
 from tta_primitives.errors import ExecutionRejectedError
 from tta_primitives.primitive import In, Open, Out, Wrapper, as_operand
 from tta_primitives.recovery.attempts import Attempt, attached
@@ -76,8 +76,9 @@ class RetryPrimitive(Wrapper[In, Out]):
     """Executes a primitive again after a failure that may pass.
 
     The error of the last attempt is raised itself, with a note that lists all attempts;
-    `attempts_of(error)` returns them. Cancellation is never retried. When the deadline
-    leaves no time for the next attempt, the error is raised at once, without waiting.
+    `attempts_of(error)` returns them. Cancellation is never retried, nor is an error
+    that a step has made of it. When the deadline leaves no time for the next attempt,
+    the error is raised at once, without waiting.
 
     A step that is not idempotent is repeated only after a rejection, which means that
     nothing was executed, and after errors that `retry_on` lists. All attempts see the
@@ -298,7 +299,7 @@ class RetryPrimitive(Wrapper[In, Out]):
                 if run.must_wait:
                     await asyncio.sleep(run.delay)
                 try:
-                    async with aclosing(run.stream(input_data)) as chunks:
+                    async with closing(run.stream(input_data)) as chunks:
                         async for chunk in chunks:
                             is_committed = True
                             yield chunk

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from asyncio import get_running_loop
-from contextlib import aclosing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 
 from tta_primitives.arguments import seconds
 from tta_primitives.deadline import expired, until, within_stream
-from tta_primitives.door import emit
+from tta_primitives.door import closing, emit
 from tta_primitives.errors import TimeoutExceededError
 from tta_primitives.primitive import In, Open, Out, Wrapper, as_operand, labels
 from tta_primitives.recovery.alternatives import FallbackOutcome, as_alternative
@@ -225,9 +224,8 @@ class TimeoutPrimitive(Wrapper[In, Out]):
         limit, deadline = self._limits(input_data, context)
         is_committed = False
         try:
-            async with aclosing(
-                self._within(input_data, context, limit, deadline)
-            ) as own:
+            own_chunks = self._within(input_data, context, limit, deadline)
+            async with closing(own_chunks) as own:
                 async for chunk in own:
                     is_committed = True
                     yield chunk
@@ -236,9 +234,7 @@ class TimeoutPrimitive(Wrapper[In, Out]):
             if is_committed or self._fallback is None or not _is_up(deadline):
                 raise
             view = self._fallback_view(self._fallback, error, context)
-        async with aclosing(
-            cast("Any", self._fallback.stream(input_data, view))
-        ) as other:
+        async with closing(self._fallback.stream(input_data, view)) as other:
             async for chunk in other:
                 yield chunk
 
@@ -247,11 +243,9 @@ class TimeoutPrimitive(Wrapper[In, Out]):
     ) -> AsyncGenerator[Any, None]:
         """Yield the primitive's chunks until the deadline."""
         view = self._view(context, deadline)
-        # An async generator in all but its declared type.
-        raw = cast("Any", self._wrapped().stream(input_data, view))
-        async with aclosing(raw):
+        async with closing(self._wrapped().stream(input_data, view)) as raw:
             bounded = within_stream(raw, deadline, limit, self, context)
-            async with aclosing(bounded) as chunks:
+            async with closing(bounded) as chunks:
                 async for chunk in chunks:
                     yield chunk
 
