@@ -409,7 +409,7 @@ def _status_of(error: BaseException) -> Status:
     return "failed"
 
 
-async def _observed(  # noqa: C901, PLR0912 - see the comment below
+async def _observed(  # noqa: C901, PLR0912, PLR0915 - see the comment below
     function: Callable[..., Awaitable[Any]],
     primitive: WorkflowPrimitive[Any, Any],
     input_data: Any,  # noqa: ANN401 - any primitive's input
@@ -575,8 +575,8 @@ def door(
             context = context.of(self)
         return function(self, input_data, context)
 
-    # Each class has its own copy of the code: CPython specialises code by what it calls,
-    # and one code that calls the functions of all classes would be specialised for none.
+    # Each class has its own copy of the code: CPython specialises code by what it
+    # calls, and one that calls the functions of all classes is specialised for none.
     execute.__code__ = execute.__code__.replace()
 
     def override() -> None:

@@ -68,7 +68,8 @@ class TraceRecorder(Observer):
     def event(self, call: Call, name: str, detail: dict[str, Any], /) -> None:
         """Write down what happened inside a call."""
         kept = {key: snapshot(value) for key, value in detail.items()}
-        self._recording.log.append(("event", call, self._running_loop().time(), name, kept))
+        now = self._running_loop().time()
+        self._recording.log.append(("event", call, now, name, kept))
 
     def finished(self, call: Call, /) -> None:
         """Write down how a call ended."""

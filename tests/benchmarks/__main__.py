@@ -68,7 +68,7 @@ def _outcome(section: str, row: Row, pace: Pace) -> Outcome:
         return Outcome(section, row, row.measure(pace))
     except ModuleNotFoundError as error:
         return Outcome(section, row, absent=str(error.name))
-    except Exception as error:  # noqa: BLE001 - one that breaks must not hide the others
+    except Exception as error:  # One that breaks must not hide the others.
         return Outcome(section, row, problem=f"{type(error).__name__}: {error}")
 
 

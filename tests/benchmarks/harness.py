@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from time import process_time
 from typing import TYPE_CHECKING, Any
@@ -85,7 +86,8 @@ def _jumps(over: str, make: Callable[[], Block], pace: Pace) -> Figures:
     # Long turns: making the loop must not count.
     patient = replace(pace, turn=5 * pace.turn)
     times = race({"ours": _our_jumps, over: make()}, patient)
-    note = f"ours {1 / times.seconds('ours'):,.0f}/s, {over} {1 / times.seconds(over):,.0f}/s"
+    ours, theirs = (1 / times.seconds(name) for name in ("ours", over))
+    note = f"ours {ours:,.0f}/s, {over} {theirs:,.0f}/s"
     return Figures(1 / times.ratio("ours", over), note=note)
 
 
@@ -114,10 +116,8 @@ def a_day_of_backoff(seed: int) -> list[float]:
     retry = RetryPrimitive(down, max_retries=None, max_elapsed=DAY)
 
     async def run() -> None:
-        try:
+        with suppress(ConnectionError):
             await retry.execute(1, WorkflowContext())
-        except ConnectionError:
-            pass
 
     clock = VirtualClock(max_jumps=None)
     with chance.seeded(seed):
@@ -276,10 +276,8 @@ def _floor(_number: int) -> None:
 @given(fault_plans(paths=["llm", "llm/bare"]))
 def _examples(plan: FaultPlan) -> None:
     with Harness(faults=plan) as tta:
-        try:
+        with suppress(Exception):  # That is what the faults are for.
             tta.run(_guarded, 1)
-        except Exception:  # noqa: S110 - that is what the faults are for
-            pass
         attempts_bounded(tta.trace, _guarded)
 
 

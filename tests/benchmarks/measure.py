@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 Block: TypeAlias = Callable[[int], "float | Coroutine[Any, Any, float]"]
-"""Does its thing so many times; returns the processor seconds, or a coroutine of them."""
+"""Does its thing so many times: processor seconds, or a coroutine of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def raced(
     return times, ratios
 
 
-def compared(
+def compared(  # noqa: PLR0917 - as above, in its order
     ours: Block,
     reference: Block,
     makers: Mapping[str, Maker],

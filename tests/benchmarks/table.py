@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from tests.benchmarks.measure import Pace
 
@@ -219,6 +218,6 @@ def _peer(name: str, value: float | None) -> str:
 
 def _number(value: float) -> str:
     """Write a figure with three digits that count."""
-    if value != 0 and abs(value) < 100:  # noqa: PLR2004 - from here on digits suffice
+    if value != 0 and abs(value) < 100:
         return f"{value:.3g}"
     return f"{value:,.0f}"

@@ -129,12 +129,12 @@ def test_only_what_was_measured_can_miss() -> None:
 
 def test_the_table_shows_ours_the_target_and_the_peers() -> None:
     """One line for each row, in columns, with what is missing said."""
+    rest = "hyx 1,234, trio not installed; in 2 ms"
     one = outcome(3.14159, peers={"hyx": 1234.5, "trio": None}, note="in 2 ms")
     assert table.written([one, UNBUILT, BROKEN, ABSENT]).splitlines() == [
         "Runtime",
         "-------",
-        "MISSED  one step   3.14           <= 3 x bare  "
-        "hyx 1,234, trio not installed; in 2 ms",
+        "MISSED  one step   3.14           <= 3 x bare  " + rest,
         "-       a breaker  not built yet  <= 5 x bare",
         "BROKEN  a map      broken         <= 1 x       ValueError: no",
         "-       jumps      no reference   <= 1 x       trio not installed",
@@ -256,7 +256,7 @@ def no_trio() -> None:
 
 
 def test_check_fails_for_a_miss(sections, capsys, tmp_path) -> None:
-    """The exit status is 1 only with --check; the misses are listed, JSON is written."""
+    """The exit status is 1 only with --check; misses are listed, JSON is written."""
     sections(good=lambda: Figures(1), bad=lambda: Figures(2), odd=lambda: 1 / 0)
     path = tmp_path / "found.json"
     assert program.main(["--check", "--json", str(path)]) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import tracemalloc
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tests.benchmarks import peers
@@ -162,7 +163,5 @@ async def _garbage(call: Function, count: int) -> float:
 
 async def _exhaust(call: Function, count: int) -> None:
     for _ in range(count):
-        try:
+        with suppress(Exception):  # Each library has an error of its own.
             await call(1)
-        except Exception:  # noqa: S110 - each library has an error of its own
-            pass

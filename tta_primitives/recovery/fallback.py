@@ -178,7 +178,7 @@ class FallbackPrimitive(Wrapper[In, Out]):
         if plain is None or door._anyone:
             return await self._try_from(0, input_data, context, _Trial(self, context))
         try:
-            return await plain.execute(input_data, context)  # type: ignore[no-any-return] - as typed
+            return await plain.execute(input_data, context)  # type: ignore[no-any-return]
         except Exception as error:
             if not self._falls_back_on(error):
                 raise
