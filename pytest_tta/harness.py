@@ -217,11 +217,13 @@ class Harness:
             for span in self.trace.spans
             if span.status == "unfinished"
         ]
+        # To list them all takes longer than the rest of this.
+        known = self._recorder.known_paths() if self.faults.is_waiting else ()
         found = [
             *self.problems,
             *self.llm.verify(),
             *self._watch.verify(),
-            *self.faults.verify(self._recorder.known_paths()),
+            *self.faults.verify(known),
             *unfinished,
         ]
         return list(dict.fromkeys(found))

@@ -61,6 +61,11 @@ class _Scripted:
     struck: int = 0
     paths: dict[str, None] = field(default_factory=dict)
 
+    @property
+    def is_owed(self) -> bool:
+        """Whether it has to strike and has not."""
+        return self.must_strike and not self.struck
+
     def __str__(self) -> str:
         what = f"{self.rule.fault!r} at {self.rule.place_text}"
         return f"{what}, scripted at {self.where},"
@@ -170,20 +175,24 @@ class FaultInjector(Interceptor):
             async for chunk in chunks:
                 yield chunk
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something that was scripted has to happen still."""
+        return any(scripted.is_owed for scripted in self._scripted)
+
     def verify(self, known_paths: Iterable[str] = ()) -> list[str]:
         """Return what was scripted and did not happen, each with the line that did it.
 
         Args:
             known_paths: Paths of positions, beside those of the workflows that ran.
         """
+        owed = [scripted for scripted in self._scripted if scripted.is_owed]
+        if not owed:
+            return []
         known = {*known_paths, *self._counts}
         for root in self._roots.values():
             known.update(path for path, _ in positions(root))
-        return [
-            self._problem(scripted, known)
-            for scripted in self._scripted
-            if scripted.must_strike and not scripted.struck
-        ]
+        return [self._problem(scripted, known) for scripted in owed]
 
     def _problem(self, scripted: _Scripted, known: set[str]) -> str:
         rule = scripted.rule
