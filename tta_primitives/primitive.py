@@ -1116,6 +1116,8 @@ class SequentialPrimitive(WorkflowPrimitive[In, Out]):
         self._steps = steps
         self._plan, self._heard_plan = plans(steps)
         self._needs_position = any(one._needs_position for one in steps)
+        # What runs if no step needs a view of its own, the usual case.
+        self._plain = () if self._needs_position else steps
         self._reads_deadline = any(one._reads_deadline for one in steps)
         self.idempotent = all(one.idempotent for one in steps)
         self.__dict__.pop("_default_name", None)
@@ -1138,6 +1140,10 @@ class SequentialPrimitive(WorkflowPrimitive[In, Out]):
     async def execute(self, input_data: In, context: WorkflowContext, /) -> Out:
         """Run the steps one after the other."""
         value: Any = input_data
+        if self._plain and not is_listening():
+            for one in self._plain:
+                value = await one.execute(value, context)
+            return value  # type: ignore[no-any-return]
         for one, label in self._heard_plan if is_listening() else self._plan:
             value = await one.execute(
                 value, context if label is None else context.below(self, one, label)
