@@ -6,12 +6,13 @@ import gc
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from pytest_tta.clock.places import Spot, is_library, place
+from pytest_tta.clock.places import Spot, is_library, is_ours, place
 from pytest_tta.clock.timeline import NEVER
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Iterator
+    from types import FrameType
 
     from pytest_tta.clock.sleeps import Row
     from pytest_tta.clock.timers import Timer
@@ -77,8 +78,15 @@ def task_line(task: asyncio.Task[Any]) -> str:
     """Describe one task: name, primitive path, line, what it waits for."""
     chain = list(_chain(task.get_coro()))
     path = _path_of(task)
-    inside = f" in primitive {path!r}" if path else ""
-    return f"{task.get_name()}{inside} at {place(_innermost(chain))}{_wanted(chain)}"
+    spot = _innermost(chain)
+    if spot is None and path is None and chain:
+        spot = chain[-1]
+    at = "" if spot is None else f" at {place(spot)}"
+    return f"{task.get_name()}{_inside(path)}{at}{_wanted(chain)}"
+
+
+def _inside(path: str | None) -> str:
+    return f" in primitive {path!r}" if path else ""
 
 
 def _path_of(task: asyncio.Task[Any]) -> str | None:
@@ -102,7 +110,8 @@ def _awaited(awaitable: object) -> object:
         found: object = getattr(awaitable, name, None)
         if found is not None:
             return found
-    return _stepped(awaitable)
+    frame = getattr(awaitable, "gi_frame", None)
+    return _stepped(awaitable) if frame is None else _handed_through(frame)
 
 
 def _stepped(step: object) -> object:
@@ -113,24 +122,30 @@ def _stepped(step: object) -> object:
     return next(inner, None)
 
 
+def _handed_through(frame: FrameType) -> object:
+    """Return what a generator of ours drives by hand, before it delegates to it."""
+    is_our_own = is_ours(frame.f_code.co_filename)
+    return frame.f_locals.get("awaited") if is_our_own else None
+
+
 def _innermost(chain: list[Spot]) -> Spot | None:
-    for spot in reversed(chain):
-        if not is_library(spot[0].co_filename):
-            return spot
-    return chain[-1] if chain else None
+    """Return the innermost line of the user's own code, if there is any."""
+    own = (spot for spot in reversed(chain) if not is_library(spot[0].co_filename))
+    return next(own, None)
 
 
 def _wanted(chain: list[Spot]) -> str:
-    """Name the library call in which a task waits, such as `Queue.get`."""
-    if not chain or not is_library(chain[-1][0].co_filename):
-        return ""
-    entry = chain[0]
-    for outer, inner in zip([None, *chain], chain, strict=False):
-        if outer is not None and is_library(outer[0].co_filename):
-            continue
-        if is_library(inner[0].co_filename):
-            entry = inner
-    return f", waiting in {entry[0].co_qualname}"
+    """Name the library call in which a task waits, such as `Queue.get`.
+
+    Frames of ours say nothing to a user who looks for a line of their own.
+    """
+    entry: Spot | None = None
+    for spot in chain:
+        if not is_library(spot[0].co_filename):
+            entry = None
+        elif entry is None and not is_ours(spot[0].co_filename):
+            entry = spot
+    return "" if entry is None else f", waiting in {entry[0].co_qualname}"
 
 
 def next_timers(timers: Iterable[Timer], now_ns: int, rows: Iterable[Row]) -> str:
@@ -151,17 +166,26 @@ def _distance(timer: Timer, now_ns: int) -> str:
 def _purpose(row: Row | None) -> str:
     if row is None:
         return "set before the clock was entered"
-    return f"{row[3]} of {row[4] or 'a callback'}, set at {place(row[5])}"
+    kind, who, spot, path = row[3:]
+    return f"{kind} of {who or 'a callback'}{_inside(path)}{_at(', set at', spot)}"
 
 
 def busiest(rows: Iterable[Row]) -> str:
     """Name the lines that asked for time most often."""
-    counted = Counter((row[4], row[3], row[5]) for row in rows)
+    counted = Counter(
+        (kind, who, spot, path) for _, _, _, kind, who, spot, path in rows
+    )
     lines = [
-        f"{times} x {kind} by {who} at {place(spot)}"
-        for (who, kind, spot), times in counted.most_common(3)
+        f"{times} x {kind} by {who or 'a callback'}{_inside(path)}{_at(' at', spot)}"
+        for (kind, who, spot, path), times in counted.most_common(3)
     ]
     return _listed("most frequent:", lines) if lines else ""
+
+
+def _at(word: str, spot: Spot | None) -> str:
+    """Name the line that asked for time, unless it is ours: then the path says more."""
+    ours = spot is not None and is_ours(spot[0].co_filename)
+    return "" if ours else f"{word} {place(spot)}"
 
 
 def _listed(title: str, lines: list[str]) -> str:

@@ -99,6 +99,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     # Parts of asyncio's loop that the stubs do not show.
     _clock_resolution: float
     _debug: bool
+    _default_executor: concurrent.futures.ThreadPoolExecutor | None
     _ready: deque[asyncio.Handle]
     _scheduled: list[Timer]
     _task_factory: Callable[..., Any] | None
@@ -115,6 +116,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._ages = count(-NEVER)
         self.woken = False
         self.winding_up = False
+        self._has_given_up = False
         super().__init__(self.asking)
         self._check_internals()
         self.outside = Outside(self.asking, self._transports)  # type: ignore[attr-defined]
@@ -333,6 +335,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
         What was there before, such as the tasks of a fixture, is left alone.
         """
+        self._has_given_up = True
         for _ in range(_CLEANING_ROUNDS):
             left = self._left(main, first)
             if not left:
@@ -365,8 +368,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return sorted(asyncio.all_tasks(self), key=_birth)
 
     async def shutdown_default_executor(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
-        """Wait for the executor's threads; from now on only real work is waited for."""
+        """Wait for the executor's threads; from now on only real work is waited for.
+
+        After a clock's error nobody is waited for.
+        """
         self.winding_up = True
+        executor = self._default_executor
+        if self._has_given_up and executor is not None:
+            # A thread may be what is stuck, and would keep the error from being seen.
+            executor.shutdown(wait=False, cancel_futures=True)
+            return
         await super().shutdown_default_executor(*args, **options)
 
     # --- the books about the world outside -----------------------------------
@@ -381,12 +392,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         clock = self.clock
         if clock is None:
             return super().run_in_executor(executor, func, *args)
-        used = executor or self._default_executor  # type: ignore[attr-defined]
+        used = executor or self._default_executor
         job = Job(func, used, clock.threads)
         in_thread = isinstance(used, concurrent.futures.ThreadPoolExecutor | None)
         future = super().run_in_executor(executor, job if in_thread else func, *args)
         if executor is None:
-            job.executor = self._default_executor  # type: ignore[attr-defined]
+            job.executor = self._default_executor
         self.outside.add_job(future, job)
         return future
 

@@ -6,11 +6,13 @@ import asyncio
 import asyncio.selector_events
 import concurrent.futures
 import enum
+import functools
 import selectors
 import socket
 import sys
 import threading
 import weakref
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_tta.clock.waits import still_waiting
@@ -93,13 +95,21 @@ class Job:
         self._function = function
         self._threads = threads
         self.executor = executor
-        self.label = getattr(function, "__qualname__", repr(function))
+        self.label = _name_of(function)
         self.thread: threading.Thread | None = None
 
     def __call__(self, *args: object) -> object:
         """Run the job, counted among the test's own threads."""
         self.thread = threading.current_thread()
         return self._threads.call(self._function, *args)
+
+
+def _name_of(function: Callable[..., object]) -> str:
+    """Return the name that the user knows: `to_thread` wraps its function."""
+    while isinstance(function, functools.partial):
+        in_context = isinstance(getattr(function.func, "__self__", None), Context)
+        function = function.args[0] if in_context else function.func
+    return getattr(function, "__qualname__", repr(function))
 
 
 class Outside:

@@ -12,19 +12,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
-__all__ = ["Spot", "is_library", "place", "user_spot"]
+__all__ = ["Spot", "is_library", "is_ours", "place", "user_spot"]
 
 Spot = tuple["CodeType", int]
 """A code object and the offset of the instruction that runs in it."""
 
 _HERE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - no cost
 _ROOT = os.path.dirname(os.path.dirname(_HERE))  # noqa: PTH120 - no cost
-_LIBRARY_ROOTS = tuple(
+_OUR_FOLDERS = (
+    os.path.join(_ROOT, "tta_primitives", ""),  # noqa: PTH118 - compared as text
+    os.path.join(_ROOT, "pytest_tta", ""),  # noqa: PTH118 - compared as text
+)
+_LIBRARY_FOLDERS = tuple(
     {
-        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib")),
-        *(sysconfig.get_path(name) for name in ("purelib", "platlib")),
-        os.path.join(_ROOT, "tta_primitives"),  # noqa: PTH118 - compared as text
-        os.path.join(_ROOT, "pytest_tta"),  # noqa: PTH118 - compared as text
+        *(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")),
+        *(sysconfig.get_path(name) + os.sep for name in ("purelib", "platlib")),
+        *_OUR_FOLDERS,
     }
 )
 _PYTHON = os.path.dirname(asyncio.events.__file__)  # noqa: PTH120 - compared as text
@@ -45,9 +48,14 @@ def _classify(filename: str) -> bool:
     if filename.startswith("<"):
         return True
     path = os.path.abspath(filename)  # noqa: PTH100 - compared as text
-    if path.startswith(tuple(root + os.sep for root in _LIBRARY_ROOTS)):
+    if path.startswith(_LIBRARY_FOLDERS):
         return True
     return any(f"{os.sep}{name}{os.sep}" in path for name in _PACKAGE_FOLDERS)
+
+
+def is_ours(filename: str) -> bool:
+    """Tell whether a file belongs to the primitives or to this plugin."""
+    return filename.startswith(_OUR_FOLDERS)
 
 
 def user_spot(frame: FrameType | None) -> Spot | None:

@@ -353,7 +353,7 @@ class Policy:
     def _runaway_text(self) -> str:
         return (
             f"time was moved {self.clock.max_jumps} times without an end, now "
-            f"{self._at()}; stop what repeats for ever, or raise max_jumps="
+            f"{self._at()}; stop what repeats for ever, or set max_jumps= higher"
             f"{describe.busiest(self._timeline.rows)}"
         )
 

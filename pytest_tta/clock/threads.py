@@ -37,8 +37,11 @@ _AWAKE = frozenset({b"R", b"D"})
 
 # Tools that keep real time for themselves start their threads beside the test,
 # even when the test's thread runs that code. Not so pools, queues and loops.
+# asyncio itself starts threads to wait for what the loop's books know of: processes
+# on Python 3.11, and the end of its executor.
 _TOOLS = frozenset(
-    {"coverage", "debugpy", "execnet", "pydevd", "pytest_timeout", "pytest_tta"}
+    {"asyncio", "coverage", "debugpy", "execnet", "pydevd", "pytest_timeout"}
+    | {"pytest_tta"}
 )
 
 _now = REAL["monotonic_ns"]

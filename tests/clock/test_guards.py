@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
+import threading
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
+from pytest_tta import Harness
 from pytest_tta.clock import (
     ClockDeadlock,
     ClockHeld,
+    ClockPaused,
     ClockRunaway,
     ClockSpin,
     VirtualClock,
     describe,
     policy,
 )
+from pytest_tta.clock.outside import Job
+from pytest_tta.clock.threads import OwnedThreads
+from tta_primitives import WorkflowContext, step
+from tta_primitives.recovery import RetryPrimitive, TimeoutPrimitive
 
 
 async def _wait_for_nobody() -> None:
@@ -234,3 +243,70 @@ def test_error_in_a_fixture_like_run_is_raised_there() -> None:
         with pytest.raises(ClockDeadlock, match="every task waits"):
             runner.run(_wait_for_nobody())
         assert runner.run(asyncio.sleep(2, "fine")) == "fine"
+
+
+def test_a_thread_that_is_stuck_does_not_hide_the_deadlock() -> None:
+    """Nobody waits for the executor of a loop whose clock gave up."""
+    release = threading.Event()
+
+    async def body() -> None:
+        await asyncio.to_thread(release.wait)
+
+    try:
+        with pytest.raises(ClockDeadlock, match="body, waiting in to_thread"):
+            VirtualClock().run(body())
+    finally:
+        release.set()
+
+
+def test_a_job_is_named_by_its_function() -> None:
+    """`to_thread` wraps what it calls, and a message names what was wrapped."""
+    run = contextvars.copy_context().run
+    threads = OwnedThreads(threading.current_thread())
+    for function in (_crunch, partial(_crunch), partial(run, _crunch)):
+        assert Job(function, None, threads).label == "_crunch"
+
+
+def _crunch() -> None:
+    pass
+
+
+def test_a_wait_under_a_time_limit_is_told_by_the_users_line() -> None:
+    """A limit stands between the task and the step, and is not what waits."""
+
+    @step
+    async def ask(question: str) -> str:
+        await asyncio.Event().wait()
+        return question
+
+    limited = TimeoutPrimitive(ask, timeout_seconds=10)
+    clock = VirtualClock(autojump=False)
+    with pytest.raises(ClockPaused, match=r"ask, waiting in Event\.wait") as caught:
+        clock.run(limited.execute("why", WorkflowContext()))
+    assert "deadline.py" not in str(caught.value)
+
+
+def test_our_own_frames_are_left_out() -> None:
+    """A user finds neither the door nor the harness in the line of a task."""
+    @step
+    async def stuck(question: str) -> str:
+        await asyncio.Event().wait()
+        return question
+
+    @step
+    async def down(question: str) -> str:
+        raise OSError(question)
+
+    with Harness() as tta:
+        with pytest.raises(ClockDeadlock) as caught:
+            tta.run(stuck | stuck, "x")
+        lines = str(caught.value).splitlines()
+        main = "    Task-1 in primitive 'parallel', waiting in TaskGroup.__aexit__"
+        assert lines[2] == main
+        tta.clock.max_jumps = 10
+        with pytest.raises(ClockRunaway) as runaway:
+            tta.run(RetryPrimitive(down, max_retries=99), "x")
+    text = str(runaway.value)
+    assert "\n    11 x sleep by Task-1 in primitive 'retry'\n" in text
+    assert "\n    Task-1 in primitive 'retry', waiting in sleep\n" in text
+    assert text.endswith(": sleep of Task-1 in primitive 'retry'")
