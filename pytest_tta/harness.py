@@ -250,14 +250,14 @@ def _listening_everywhere(
     harness = _current.get()
     watchers = [_Elsewhere(observer, harness) for observer in observers]
     actors = [_ActingElsewhere(interceptor, harness) for interceptor in interceptors]
-    with ExitStack() as stack:
-        for watcher in watchers:
-            add_observer(watcher)
-            stack.callback(remove_observer, watcher)
-        for actor in actors:
-            add_interceptor(actor)
-            stack.callback(remove_interceptor, actor)
+    # Together: each change of the process-wide listeners gathers all hooks anew.
+    add_observer(*watchers)
+    add_interceptor(*actors)
+    try:
         yield
+    finally:
+        remove_interceptor(*actors)
+        remove_observer(*watchers)
 
 
 def _is_foreign(harness: Harness | None) -> bool:

@@ -259,25 +259,27 @@ def is_listening() -> bool:
     return _anyone
 
 
-def add_observer(observer: Observer) -> None:
-    """Tell this observer of every call in the process."""
-    _set_process(_Listeners((*_process.observers, observer), _process.interceptors))
+def add_observer(*observers: Observer) -> None:
+    """Tell these observers of every call in the process."""
+    _set_process(_Listeners(_process.observers + observers, _process.interceptors))
 
 
-def remove_observer(observer: Observer) -> None:
-    """Stop telling this observer; one that was never added is no error."""
-    kept = tuple(o for o in _process.observers if o is not observer)
+def remove_observer(*observers: Observer) -> None:
+    """Stop telling these observers; one that was never added is no error."""
+    gone = set(map(id, observers))
+    kept = tuple(o for o in _process.observers if id(o) not in gone)
     _set_process(_Listeners(kept, _process.interceptors))
 
 
-def add_interceptor(interceptor: Interceptor) -> None:
-    """Let this interceptor act around every call in the process."""
-    _set_process(_Listeners(_process.observers, (*_process.interceptors, interceptor)))
+def add_interceptor(*interceptors: Interceptor) -> None:
+    """Let these interceptors act around every call in the process, the last outside."""
+    _set_process(_Listeners(_process.observers, _process.interceptors + interceptors))
 
 
-def remove_interceptor(interceptor: Interceptor) -> None:
-    """Take this interceptor away; one that was never added is no error."""
-    kept = tuple(i for i in _process.interceptors if i is not interceptor)
+def remove_interceptor(*interceptors: Interceptor) -> None:
+    """Take these interceptors away; one that was never added is no error."""
+    gone = set(map(id, interceptors))
+    kept = tuple(i for i in _process.interceptors if id(i) not in gone)
     _set_process(_Listeners(_process.observers, kept))
 
 
