@@ -377,12 +377,18 @@ class WorkflowContext:
         """Return the view that `parent` hands to the child which it calls `label`."""
         above = self._position
         if above is None or above.primitive is not parent:
-            above = place(above, parent, parent.name)
+            above = place(above, parent, parent._name or parent._default_name)
+        # Written out, as it is done for each call of a retry, a fallback or a cache.
         position = Position()
         position.parent = above
         position.primitive = primitive
         position.label = label
-        return self.at(position)
+        view = _View()
+        view._root = self._root or self
+        view._key = self._key
+        view._position = position
+        view.deadline = self.deadline
+        return view
 
     def at(self, position: Position) -> WorkflowContext:
         """Return the view of the primitive at this position."""
