@@ -24,6 +24,7 @@ from pytest_tta.doubles.unexpected import UnexpectedCall
 from pytest_tta.doubles.watch import DoublesWatch
 from pytest_tta.faults.injector import FaultInjector
 from pytest_tta.faults.plan import FaultPlan
+from pytest_tta.loops import LoopSource
 from pytest_tta.trace.recorder import TraceRecorder
 from pytest_tta.whereabouts import Whereabouts, telling
 from tta_primitives import WorkflowContext, chance
@@ -85,6 +86,12 @@ class Harness:
         if faults is not None and not isinstance(faults, FaultPlan):
             msg = f"faults={faults!r} must be a FaultPlan"
             raise TypeError(msg)
+        if clock is not None and not isinstance(clock, VirtualClock):
+            msg = (
+                f"clock={clock!r} must be a VirtualClock, for instance "
+                "VirtualClock(start='2031-01-01')"
+            )
+            raise TypeError(msg)
         self.seed = seed
         self.clock = VirtualClock() if clock is None else clock
         self.faults = FaultInjector(seed=seed, plan=faults)
@@ -92,7 +99,7 @@ class Harness:
         self.problems: list[str] = []
         self._recorder = TraceRecorder()
         self._watch = DoublesWatch()
-        self._stack = ExitStack()
+        self._stack: ExitStack | None = None
 
     @property
     def trace(self) -> Trace:
@@ -105,10 +112,19 @@ class Harness:
         return self.clock.elapsed
 
     def __enter__(self) -> Self:
-        """Take over time, chance and the door for the current scope."""
+        """Take over time, chance and the door for the current scope.
+
+        Raises:
+            RuntimeError: It was entered already, or an event loop is running whose time
+                is not that of the harness's clock.
+        """
+        if self._stack is not None:
+            msg = f"{self!r} was entered already; leave it first, or make another one"
+            raise RuntimeError(msg)
+        _refuse_running_loop(self.clock)
         with ExitStack() as stack:
             stack.enter_context(_alone(self.clock))
-            stack.enter_context(self.clock)
+            stack.enter_context(LoopSource().in_virtual_time(self.clock))
             stack.enter_context(self.watching())
             self._stack = stack.pop_all()
         return self
@@ -125,7 +141,9 @@ class Harness:
             HarnessError: The block raised nothing, but a reply or a fault was not used,
                 a call came that nobody expected, or something was left running.
         """
-        self._stack.close()
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            stack.close()
         problems = self.verify()
         # Hypothesis shrinks an AssertionError, and lets other BaseExceptions through.
         if (error is None and problems) or isinstance(error, UnexpectedCall):
@@ -146,14 +164,17 @@ class Harness:
             # Zero is where the clock starts, not where the first call does.
             self._recorder.began = self.faults.began = self.clock.time
         token = _current.set(self)
-        interceptors: tuple[Interceptor, ...] = (self.llm, self.faults)
-        observers: tuple[Observer, ...] = (Whereabouts(), self._recorder, self._watch)
+        observers = (Whereabouts(), self._recorder, self._watch)
+        interceptors = (self.llm, self.faults)
         listen = _listening_everywhere if whole_process else listening
         try:
             with (
                 chance.seeded(self.seed),
                 telling(lambda: self.faults.hanging),
-                listen(observers=observers, interceptors=interceptors),
+                listen(
+                    observers=tuple(_HearsOwn(each, self) for each in observers),
+                    interceptors=tuple(_ActsOnOwn(each, self) for each in interceptors),
+                ),
             ):
                 yield
         finally:
@@ -194,7 +215,7 @@ class Harness:
     ) -> Any:
         before = asyncio.all_tasks()
         primitive = as_operand(workflow)
-        # Cancelled means that the clock gave up on everybody: then nobody was forgotten.
+        # Cancelled means that the clock gave up on everybody: nobody was forgotten.
         try:
             output = await primitive.execute(input_data, context or WorkflowContext())
         except Exception:
@@ -229,6 +250,17 @@ class Harness:
         return list(dict.fromkeys(found))
 
 
+def _refuse_running_loop(clock: VirtualClock) -> None:
+    loop = asyncio.events._get_running_loop()
+    if loop is not None and getattr(loop, "clock", None) is not clock:
+        msg = (
+            f"an event loop is running, and it is not in the time of {clock!r}: enter "
+            "the harness outside of the loop and call tta.run(workflow, input), or use "
+            "the fixture `tta`; inside its tests Harness(clock=tta.clock) works as well"
+        )
+        raise RuntimeError(msg)
+
+
 @contextmanager
 def _alone(clock: VirtualClock) -> Iterator[None]:
     """Set the clock that is active aside: a harness inside another has its own time."""
@@ -247,29 +279,26 @@ def _alone(clock: VirtualClock) -> Iterator[None]:
 def _listening_everywhere(
     *, observers: tuple[Observer, ...], interceptors: tuple[Interceptor, ...]
 ) -> Iterator[None]:
-    harness = _current.get()
-    watchers = [_Elsewhere(observer, harness) for observer in observers]
-    actors = [_ActingElsewhere(interceptor, harness) for interceptor in interceptors]
     # Together: each change of the process-wide listeners gathers all hooks anew.
-    add_observer(*watchers)
-    add_interceptor(*actors)
+    add_observer(*observers)
+    add_interceptor(*interceptors)
     try:
         yield
     finally:
-        remove_interceptor(*actors)
-        remove_observer(*watchers)
+        remove_interceptor(*interceptors)
+        remove_observer(*observers)
 
 
-def _is_foreign(harness: Harness | None) -> bool:
+def _is_foreign(harness: Harness) -> bool:
     """Tell whether the current task belongs to another harness."""
     current = _current.get()
     return current is not None and current is not harness
 
 
-class _Elsewhere(Observer):
-    """Passes on calls of the whole process but those inside another harness."""
+class _HearsOwn(Observer):
+    """Passes on calls, but none of those inside another harness."""
 
-    def __init__(self, observer: Observer, harness: Harness | None) -> None:
+    def __init__(self, observer: Observer, harness: Harness) -> None:
         self._observer = observer
         self._harness = harness
 
@@ -286,10 +315,10 @@ class _Elsewhere(Observer):
             self._observer.finished(call)
 
 
-class _ActingElsewhere(Interceptor):
-    """Acts around calls of the whole process but those inside another harness."""
+class _ActsOnOwn(Interceptor):
+    """Acts around calls, but not around those inside another harness."""
 
-    def __init__(self, interceptor: Interceptor, harness: Harness | None) -> None:
+    def __init__(self, interceptor: Interceptor, harness: Harness) -> None:
         self._interceptor = interceptor
         self._harness = harness
 

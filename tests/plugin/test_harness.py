@@ -121,6 +121,7 @@ def test_equal_seeds_give_equal_runs() -> None:
         ({"seed": "1"}, "seed='1' must be a whole number"),
         ({"seed": True}, "seed=True must be a whole number"),
         ({"faults": []}, r"faults=\[\] must be a FaultPlan"),
+        ({"clock": "now"}, "clock='now' must be a VirtualClock"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, object], sentence: str) -> None:
@@ -157,3 +158,58 @@ def test_the_profile_is_there_when_the_command_line_asks(
     """)
     plugin = ("-p", "_hypothesis_pytestplugin", "-p", "no:cacheprovider")
     run(*plugin, "--hypothesis-profile=tta").assert_outcomes(passed=1)
+
+
+def test_a_harness_is_entered_once_at_a_time() -> None:
+    """A second entry would never be left; one after the other is fine."""
+    with Harness() as tta:
+        with pytest.raises(RuntimeError, match=r"<Harness seed=0 .*> was entered"):
+            tta.__enter__()
+        tta.run(fetch, "x")
+    with tta:
+        tta.run(fetch, "x")
+    assert tta.elapsed == 2.0
+    assert active.clock is not tta.clock
+
+
+async def test_a_running_loop_in_real_time_is_refused() -> None:
+    """A harness that could not take over time says so, rather than wait for real."""
+    with pytest.raises(RuntimeError, match="enter the harness outside of the loop"):
+        Harness().__enter__()
+    assert not isinstance(active.clock, VirtualClock)
+
+
+def test_a_harness_in_a_loop_of_its_own_clock_is_fine() -> None:
+    """Inside a clocked test a harness may share the test's clock."""
+    clock = VirtualClock()
+
+    async def body() -> float:
+        with Harness(clock=clock) as tta:
+            await fetch.execute("x", WorkflowContext())
+            return tta.elapsed
+
+    assert clock.run(body()) == 1.0
+
+
+def test_loops_of_the_body_are_in_virtual_time() -> None:
+    """`asyncio.run` in the block needs nothing else to be virtual."""
+    with Harness() as tta:
+        assert asyncio.run(fetch.execute("x", WorkflowContext())) == "x"
+        assert tta.elapsed == 1.0
+        assert tta.trace.outline() == "fetch 1s"
+    assert asyncio.new_event_loop is asyncio.events.new_event_loop
+
+
+def test_a_harness_inside_another_is_alone() -> None:
+    """Neither the trace nor the doubles nor the time of one reach the other."""
+    with Harness(seed=1) as outer:
+        outer.llm.at("fetch").reply("outer")
+        outer.faults.at("fetch").slow(5)
+        with Harness(seed=2) as inner:
+            assert inner.run(fetch, "inner") == "inner"
+            assert inner.elapsed == 1.0
+        assert outer.elapsed == 0.0
+        assert outer.run(fetch, "x") == "outer"
+        assert [span.input for span in outer.trace.spans] == ["x"]
+        assert [span.input for span in inner.trace.spans] == ["inner"]
+        assert outer.elapsed == 5.0
