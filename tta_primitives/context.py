@@ -383,7 +383,7 @@ class WorkflowContext:
         position.parent = above
         position.primitive = primitive
         position.label = label
-        view = _View()
+        view: WorkflowContext = _View()
         view._root = self._root or self
         view._key = self._key
         view._position = position

@@ -411,7 +411,7 @@ def _status_of(error: BaseException) -> Status:
     return "failed"
 
 
-async def _observed(  # noqa: C901, PLR0912, PLR0915 - see the comment below
+async def _observed(  # noqa: C901, PLR0912 - see the comment below
     function: Callable[..., Awaitable[Any]],
     primitive: WorkflowPrimitive[Any, Any],
     input_data: Any,  # noqa: ANN401 - any primitive's input
@@ -420,11 +420,8 @@ async def _observed(  # noqa: C901, PLR0912, PLR0915 - see the comment below
 ) -> Any:  # noqa: ANN401 - any primitive's output
     # Everything is written out here: with a function for each part it takes twice as
     # long, and this is what observing costs.
-    listeners = _process
     scope = _scope.get() if _open_scopes else None
-    if scope is not None:
-        is_current = scope._process is listeners
-        listeners = scope._joined if is_current else scope.listeners()
+    listeners = _process if scope is None else scope.listeners()
     call = Call()
     parent = context._position
     if type(parent) is Position and parent.primitive is primitive:

@@ -296,6 +296,7 @@ ROWS += [
         "per CPU second",
         4000,
         "pytest_tta.explore:sweep",
+        is_floor=True,
     ),
     unbuilt(
         "exploration",
@@ -303,6 +304,7 @@ ROWS += [
         "x looptime",
         4,
         "pytest_tta.explore:explore",
+        is_floor=True,
     ),
     unbuilt(
         "simulation",

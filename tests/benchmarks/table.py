@@ -95,9 +95,11 @@ class Rows(list[Row]):
         return add
 
 
-def unbuilt(key: str, what: str, unit: str, limit: float, needs: str) -> Row:
+def unbuilt(
+    key: str, what: str, unit: str, limit: float, needs: str, *, is_floor: bool = False
+) -> Row:
     """Return the row of something that is still to be built."""
-    return Row(key, what, unit, limit, needs=needs)
+    return Row(key, what, unit, limit, is_floor, needs=needs)
 
 
 @dataclass(frozen=True, slots=True)
