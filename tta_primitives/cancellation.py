@@ -1,15 +1,20 @@
-"""Whether a failure is what a cancellation has become."""
+"""Whose cancellation it is: what an error has made of one, and what a group left."""
 
 from __future__ import annotations
 
 import inspect
+import sys
 from asyncio import CancelledError, current_task
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from asyncio import TaskGroup
     from types import FrameType
 
-__all__ = ["is_cancellation"]
+__all__ = ["is_cancellation", "settle"]
+
+# From 3.13 on a group takes back what it has requested.
+_LEAVES_REQUESTS = sys.version_info < (3, 13)
 
 
 def is_cancellation(error: Exception) -> bool:
@@ -65,3 +70,18 @@ def _callers() -> set[int]:
         found.add(id(frame))
         frame = frame.f_back
     return found
+
+
+def settle(group: TaskGroup) -> None:
+    """Take back the cancellation by which a failed group woke its own task.
+
+    Before Python 3.13 it stays counted if the group was waiting for its tasks, and a
+    time limit further outside would take it for one from elsewhere (`Task.uncancel`).
+
+    Args:
+        group: What has just raised an exception group, in the current task.
+    """
+    task = current_task()
+    is_left = _LEAVES_REQUESTS and getattr(group, "_parent_cancel_requested", False)
+    if is_left and task is not None:
+        task.uncancel()

@@ -8,7 +8,15 @@ import gc
 import pytest
 
 from pytest_tta.clock.clock import VirtualClock
-from tta_primitives import ParallelPrimitive, WorkflowContext, WorkflowPrimitive, step
+from tta_primitives import (
+    MapPrimitive,
+    ParallelPrimitive,
+    WorkflowContext,
+    WorkflowPrimitive,
+    step,
+)
+from tta_primitives.errors import TimeoutExceededError
+from tta_primitives.recovery import RetryPrimitive, TimeoutPrimitive
 
 DONE: list[str] = []
 
@@ -255,3 +263,26 @@ def test_failures_leave_no_cyclic_garbage() -> None:
 
     assert asyncio.run(main(str | Failing())) == 0
     assert asyncio.run(main(ParallelPrimitive(Failing(), max_concurrency=1))) == 0
+
+
+def test_a_failure_leaves_no_cancellation_behind() -> None:
+    """A limit further outside is still a limit when its time comes."""
+
+    async def fail(value):
+        await asyncio.sleep(1)
+        raise ValueError
+
+    async def main(workflow):
+        with pytest.raises(ValueError, match=r"^$"):
+            await workflow.execute([1], WorkflowContext())
+        assert asyncio.current_task().cancelling() == 0
+
+    for workflow in (step(fail) | fail, MapPrimitive(fail)):
+        limited = TimeoutPrimitive(
+            RetryPrimitive(workflow, max_retries=9, jitter="none"), timeout_seconds=4
+        )
+        clock = VirtualClock()
+        with pytest.raises(TimeoutExceededError, match="longer than 4 s"):
+            clock.run(limited.execute([1], WorkflowContext()))
+        clock.run(main(MapPrimitive(fail)))
+    VirtualClock().run(main(ParallelPrimitive(fail, after(9, "b"))))
