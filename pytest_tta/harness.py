@@ -322,10 +322,11 @@ class _ActsOnOwn(Interceptor):
         self._interceptor = interceptor
         self._harness = harness
 
-    async def execute(self, call: Call, proceed: Callable[[], Awaitable[Any]]) -> Any:
+    def execute(self, call: Call, proceed: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401
+        """Hand the interceptor's own coroutine on: a traceback needs no frame of it."""
         if _is_foreign(self._harness):
-            return await proceed()
-        return await self._interceptor.execute(call, proceed)
+            return proceed()
+        return self._interceptor.execute(call, proceed)
 
     def stream(
         self, call: Call, proceed: Callable[[], AsyncIterator[Any]]

@@ -10,6 +10,7 @@ import pytest
 
 from tests.repository.interpreters import Version, interpreters
 from tests.repository.source import ROOT, modules
+from tests.repository.story import tell
 
 FOUND = interpreters()
 
@@ -39,9 +40,47 @@ def test_the_runtime_loads_on_every_interpreter(version: Version) -> None:
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + "\n".join(
         f"import {name}" for name in names
     )
-    command = [FOUND[version], "-I", "-B", "-S", "-W", "error", "-c", code]
+    command: list[str | Path] = [
+        FOUND[version],
+        "-I",
+        "-B",
+        "-S",
+        "-W",
+        "error",
+        "-c",
+        code,
+    ]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("version", FOUND, ids=lambda v: f"{v[0]}.{v[1]}")
+def test_rule_1_a_clocked_run_repeats_on_every_interpreter(version: Version) -> None:
+    """One seed gives one trace, whatever the version and the seed of hashes."""
+    code = (
+        f"import runpy, sys; sys.path.insert(0, {str(ROOT)!r}); "
+        f"runpy.run_path({str(ROOT / 'tests/repository/story.py')!r}, "
+        "run_name='__main__')"
+    )
+    command: list[str | Path] = [
+        FOUND[version],
+        "-I",
+        "-B",
+        "-S",
+        "-W",
+        "error",
+        "-c",
+        code,
+    ]
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, cwd=ROOT
+    )
+    assert (done.stdout, done.stderr) == (tell(seed=7), "")
+
+
+def test_another_seed_gives_another_run() -> None:
+    """The story has something in it that a seed can change."""
+    assert tell(seed=7) == tell(seed=7) != tell(seed=9)
 
 
 def test_versions_are_in_order() -> None:
