@@ -1,4 +1,4 @@
-"""Who runs an async test besides asyncio: trio, or a loop that anyio was told to use."""
+"""Who runs an async test besides asyncio: trio, or a loop that anyio is told to use."""
 
 from __future__ import annotations
 

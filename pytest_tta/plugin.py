@@ -26,9 +26,11 @@ SESSION = "tta-session"
 
 _MARKERS = (
     "tta(*, seed=0): seed the chance and the ids of this test.",
-    'tta_clock(mode="virtual", *, start=None, io="hold", hold_cap=5.0, '
-    "max_jumps=250_000, autojump=True): set the clock of this test; "
-    'tta_clock("real") gives it real time.',
+    (
+        'tta_clock(mode="virtual", *, start=None, io="hold", hold_cap=5.0, '
+        "max_jumps=250_000, autojump=True): set the clock of this test; "
+        'tta_clock("real") gives it real time.'
+    ),
 )
 
 
@@ -72,7 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, and the session if --tta is on."""
     if config.getoption("--hypothesis-profile", default=None) == "tta":
         # Hypothesis loads it in its own pytest_configure, which comes next.
-        from pytest_tta.properties import register_profile  # noqa: PLC0415 - only when asked for
+        from pytest_tta.properties import register_profile
 
         register_profile()
     for marker in _MARKERS:
@@ -97,8 +99,8 @@ def _session(config: pytest.Config) -> None:
     """Register what serves tests that use the plugin, once."""
     if config.pluginmanager.has_plugin(SESSION):
         return
-    from pytest_tta.session import Session  # noqa: PLC0415 - only when asked for
-    from pytest_tta.settings import read_settings  # noqa: PLC0415 - only when asked for
+    from pytest_tta.session import Session
+    from pytest_tta.settings import read_settings
 
     settings = read_settings(config, on=_is_on(config))
     config.pluginmanager.register(Session(settings), SESSION)
@@ -115,7 +117,7 @@ def pytest_collection_modifyitems(
 
 
 def _harness(request: pytest.FixtureRequest) -> Harness:
-    from pytest_tta.session import harness_of  # noqa: PLC0415 - only when asked for
+    from pytest_tta.session import harness_of
 
     return harness_of(request)
 

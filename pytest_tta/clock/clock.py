@@ -505,7 +505,7 @@ def _positive(name: str, value: float) -> float:
     return value
 
 
-def _flag(name: str, value: bool) -> bool:
+def _flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         msg = f"{name} must be True or False, not {value!r}"
         raise TypeError(msg)

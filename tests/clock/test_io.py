@@ -307,7 +307,7 @@ def test_h07_a_server_slower_than_its_timeout_times_out() -> None:
     async def body(clock: VirtualClock, port: int) -> float:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"question\n")
-        with pytest.raises(TimeoutError, match="^$"):
+        with pytest.raises(TimeoutError, match=r"^$"):
             await asyncio.wait_for(reader.read(), 0.05)
         writer.close()
         return clock.elapsed

@@ -349,7 +349,7 @@ def test_the_watch_tells_each_unexpected_call_once():
     watch = DoublesWatch()
     with listening(observers=(watch,)):
         run(workflow)
-        with pytest.raises(BaseExceptionGroup, match="branches of .* failed"):
+        with pytest.raises(BaseExceptionGroup, match=r"branches of .* failed"):
             run(workflow)
     assert [problem.split(" was")[0] for problem in watch.verify()] == [
         "call 2 of 'sequential/parallel/a'",

@@ -1,0 +1,1 @@
+"""Tests of the plugin, in sessions of their own."""

@@ -8,7 +8,7 @@ import pytest
 
 # pytester forgets what a session in this process imported; what is there before is
 # imported once, and a name that `pytest_tta` has handed out stays the same object.
-import pytest_tta.session
+import pytest_tta.session  # noqa: F401
 import tta_primitives.performance
 import tta_primitives.recovery  # noqa: F401
 from pytest_tta.clock import trampolines

@@ -90,7 +90,7 @@ def test_wrong_markers_fail_their_test_in_a_sentence(
 def test_a_wider_fixture_cannot_hold_a_test(
     pytester: pytest.Pytester, run: Run
 ) -> None:
-    """A module's fixture that asks for `tta` gets pytest's own sentence about scopes."""
+    """A module's fixture asking for `tta` gets pytest's own sentence about scopes."""
     pytester.makepyfile("""
         import pytest
 
@@ -127,8 +127,10 @@ MISTAKES = {
         "*Error: *key*",
     ),
     "route": (
-        "await RouterPrimitive({'a': fetch}, lambda *_: 'b')"
-        ".execute(1, WorkflowContext())",
+        (
+            "await RouterPrimitive({'a': fetch}, lambda *_: 'b')"
+            ".execute(1, WorkflowContext())"
+        ),
         "*NoRouteError: router has no route 'b'; it has 'a'",
     ),
     "fault": ("tta.faults.at('fetch').fail('broken')", "TypeError: *'broken'*"),

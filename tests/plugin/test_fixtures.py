@@ -234,7 +234,7 @@ def test_times_count_from_the_start_of_the_clock(
 def test_waits_inside_primitives_are_named_by_kind_and_path(
     pytester: pytest.Pytester, run: Run
 ) -> None:
-    """A limit of ours is logged as a timeout, and a pause of ours with its primitive."""
+    """A limit of ours is logged as a timeout, and a pause with its primitive."""
     pytester.makepyfile("""
         from tta_primitives import step
         from tta_primitives.performance import CachePrimitive

@@ -53,7 +53,7 @@ def test_a_context_of_the_tests_own_is_used() -> None:
 
 
 def test_h33_a_scripted_hang_is_named_at_once() -> None:
-    """A hang that no limit bounds is reported as such, with the line that scripted it."""
+    """A hang that no limit bounds is reported, with the line that scripted it."""
     with (
         pytest.raises(ClockDeadlock, match=r"fetch .*hangs, as hang\(\) scripted at"),
         Harness() as tta,
@@ -101,7 +101,7 @@ def test_a_task_left_running_fails_at_the_end() -> None:
 
 def test_equal_seeds_give_equal_runs() -> None:
     """Jitter, ids and durations are those of the seed."""
-    from tta_primitives.recovery import RetryPrimitive  # noqa: PLC0415 - for this test
+    from tta_primitives.recovery import RetryPrimitive
 
     def story(seed: int) -> tuple[list[float], str]:
         with Harness(seed=seed) as tta:

@@ -87,9 +87,7 @@ def test_h42_a_leaked_task_is_reported_by_its_example(
     )
     result = run("--tta", *PLUGINS)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(
-        ["*HarnessError: left running: task forgotten*"]
-    )
+    result.stdout.fnmatch_lines(["*HarnessError: left running: task forgotten*"])
     result.stdout.fnmatch_lines(["*number=7,*"])
 
 

@@ -172,7 +172,7 @@ def test_what_the_plugin_offers_is_listed(pytester: pytest.Pytester) -> None:
     fixtures.fnmatch_lines(
         [
             "tta -- *pytest_tta/plugin.py:*",
-            "    Everything a test of a workflow holds: clock, faults, LLM double, trace.",
+            "    Everything a test of a workflow holds: *",
             "tta_clock -- *",
             "    The virtual clock of this test: *",
             "tta_faults -- *",
