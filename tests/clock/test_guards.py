@@ -298,13 +298,13 @@ def test_our_own_frames_are_left_out() -> None:
         raise OSError(question)
 
     with Harness() as tta:
-        with pytest.raises(ClockDeadlock) as caught:
+        with pytest.raises(ClockDeadlock, match="every task") as caught:
             tta.run(stuck | stuck, "x")
         lines = str(caught.value).splitlines()
         main = "    Task-1 in primitive 'parallel', waiting in TaskGroup.__aexit__"
         assert lines[2] == main
         tta.clock.max_jumps = 10
-        with pytest.raises(ClockRunaway) as runaway:
+        with pytest.raises(ClockRunaway, match="moved 10 times") as runaway:
             tta.run(RetryPrimitive(down, max_retries=99), "x")
     text = str(runaway.value)
     assert "\n    11 x sleep by Task-1 in primitive 'retry'\n" in text
