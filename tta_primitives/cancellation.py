@@ -11,10 +11,9 @@ if TYPE_CHECKING:
     from asyncio import TaskGroup
     from types import FrameType
 
-__all__ = ["is_cancellation", "settle"]
+__all__ = ["is_cancellation", "requests", "settle"]
 
-# From 3.13 on a group takes back what it has requested.
-_LEAVES_REQUESTS = sys.version_info < (3, 13)
+_GROUPS_FORGET = sys.version_info < (3, 13)
 
 
 def is_cancellation(error: Exception) -> bool:
@@ -72,16 +71,29 @@ def _callers() -> set[int]:
     return found
 
 
-def settle(group: TaskGroup) -> None:
-    """Take back the cancellation by which a failed group woke its own task.
+def requests() -> int:
+    """Return how often the current task was told to end, and has not taken it back."""
+    task = current_task()
+    return 0 if task is None else task.cancelling()
 
-    Before Python 3.13 it stays counted if the group was waiting for its tasks, and a
-    time limit further outside would take it for one from elsewhere (`Task.uncancel`).
+
+def settle(group: TaskGroup, before: int) -> None:
+    """Set right how often the task was cancelled in which a group has just failed.
+
+    Python 3.13 does it by itself. Before, the request by which the group woke its own
+    task stays counted, so that a time limit further outside takes it for one from
+    elsewhere; and one that does come from elsewhere while the group is ending is lost:
+    it is made again here, for the task's next wait.
 
     Args:
-        group: What has just raised an exception group, in the current task.
+        group: What has raised an exception group, in the current task.
+        before: How many requests there were when it was entered.
     """
     task = current_task()
-    is_left = _LEAVES_REQUESTS and getattr(group, "_parent_cancel_requested", False)
-    if is_left and task is not None:
+    if task is None or not _GROUPS_FORGET:
+        return
+    if getattr(group, "_parent_cancel_requested", False):
         task.uncancel()
+    if task.cancelling() > before:
+        task.uncancel()
+        task.cancel()

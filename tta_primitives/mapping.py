@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from tta_primitives.arguments import check_count, check_flag
-from tta_primitives.cancellation import is_cancellation, settle
+from tta_primitives.cancellation import is_cancellation, requests, settle
 from tta_primitives.primitive import WorkflowPrimitive, as_operand
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ class MapPrimitive(
         outputs: dict[int, Any] = {}
         workers: list[asyncio.Task[None]] = []
         failure: BaseException
+        before = requests()
         group = asyncio.TaskGroup()
         try:
             async with aclosing(source), group:
@@ -148,7 +149,7 @@ class MapPrimitive(
         except BaseExceptionGroup as error:
             # The error's traceback will hold this frame, which must not hold the error;
             # and the frame that raised the group does.
-            settle(group)
+            settle(group, before)
             workers.clear()
             del group
             error.__traceback__ = None

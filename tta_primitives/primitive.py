@@ -28,7 +28,7 @@ from typing import (
 )
 
 from tta_primitives.arguments import check_count, check_flag, seconds
-from tta_primitives.cancellation import settle
+from tta_primitives.cancellation import requests, settle
 from tta_primitives.deadline import within, within_stream
 from tta_primitives.description import Description, mermaid, plain
 from tta_primitives.door import (
@@ -1343,6 +1343,7 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
         tolerance = self._tolerance()
         plan = self._heard_plan if is_listening() else self._plan
         tasks: list[asyncio.Task[Any]] = []
+        before = requests()
         group = asyncio.TaskGroup()
         try:
             async with group:
@@ -1360,7 +1361,7 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
         except BaseExceptionGroup as error:
             # The error's traceback will hold this frame, which must not hold the error;
             # and the frame that raised the group does.
-            settle(group)
+            settle(group, before)
             tasks.clear()
             del group
             error.__traceback__ = None
