@@ -100,6 +100,6 @@ def foreign_loop_message(kind: str) -> str:
     return (
         f"this test has virtual time, but its event loop is {kind}, which keeps its "
         "own: a loop factory of the project (pytest_asyncio_loop_factories, "
-        "anyio_backend) made it. Let tests that use the clock run without that factory, or give them "
-        'real time with @pytest.mark.tta_clock("real")'
+        "anyio_backend) made it. Let tests that use the clock run without that "
+        'factory, or give them real time with @pytest.mark.tta_clock("real")'
     )

@@ -33,7 +33,7 @@ ENVIRONMENT = "python3 -m venv .venv && .venv/bin/python"
 EXAMPLES = (
     '-m pip install -e ".[examples]" && .venv/bin/python -m pytest --tta examples'
 )
-TESTS = '-m pip install -e ".[dev]" && .venv/bin/python -m pytest'
+TESTS = '-m pip install -e ".[dev]" && .venv/bin/python -m pytest -n 2'
 COMMANDS = [f"{ENVIRONMENT} {EXAMPLES}", f"{ENVIRONMENT} {TESTS}"]
 
 
