@@ -12,18 +12,15 @@ script or a REPL it is a context manager:
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_tta.clock import active
 from pytest_tta.clock.clock import VirtualClock
 from pytest_tta.clock.describe import task_line
-from pytest_tta.doubles.llm import LLMDouble
-from pytest_tta.doubles.unexpected import UnexpectedCall
-from pytest_tta.doubles.watch import DoublesWatch
-from pytest_tta.faults.injector import FaultInjector
-from pytest_tta.faults.plan import FaultPlan
 from pytest_tta.loops import LoopSource
 from pytest_tta.trace.recorder import TraceRecorder
 from pytest_tta.whereabouts import Whereabouts, telling
@@ -44,6 +41,10 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from pytest_tta.doubles.llm import LLMDouble
+    from pytest_tta.doubles.watch import DoublesWatch
+    from pytest_tta.faults.injector import FaultInjector
+    from pytest_tta.faults.plan import FaultPlan
     from pytest_tta.trace.spans import Trace
     from tta_primitives import WorkflowPrimitive
     from tta_primitives.door import Call
@@ -69,6 +70,11 @@ class Harness:
         clock: The clock to use, for instance one with another start; a new one unless
             given.
 
+    Attributes:
+        seed: As given.
+        clock: The clock of the test.
+        problems: What went wrong beside the test's own body, each in a sentence.
+
     Raises:
         TypeError: An argument is of the wrong kind.
     """
@@ -83,9 +89,6 @@ class Harness:
         if isinstance(seed, bool) or not isinstance(seed, int):
             msg = f"seed={seed!r} must be a whole number"
             raise TypeError(msg)
-        if faults is not None and not isinstance(faults, FaultPlan):
-            msg = f"faults={faults!r} must be a FaultPlan"
-            raise TypeError(msg)
         if clock is not None and not isinstance(clock, VirtualClock):
             msg = (
                 f"clock={clock!r} must be a VirtualClock, for instance "
@@ -94,12 +97,42 @@ class Harness:
             raise TypeError(msg)
         self.seed = seed
         self.clock = VirtualClock() if clock is None else clock
-        self.faults = FaultInjector(seed=seed, plan=faults)
-        self.llm = LLMDouble(seed=seed)
         self.problems: list[str] = []
         self._recorder = TraceRecorder()
-        self._watch = DoublesWatch()
+        self._faults: FaultInjector | None = None
+        self._llm: LLMDouble | None = None
+        self._watch: DoublesWatch | None = None
+        self._acting = _Acting(self)
+        self._begin_acting: Callable[[], None] | None = None
         self._stack: ExitStack | None = None
+        if faults is not None:
+            self._faults = _injector(seed, faults)
+
+    # Both are made, and imported, when a test first asks for them: most tests do not.
+
+    @property
+    def faults(self) -> FaultInjector:
+        """Faults for the primitives of this test's workflows, by path."""
+        if self._faults is None:
+            self._faults = _injector(self.seed, None)
+            self._faults.began = self._recorder.began
+            self._faults.count(span.path for span in self.trace.spans)
+            self._act()
+        return self._faults
+
+    @property
+    def llm(self) -> LLMDouble:
+        """A scripted double of a language model."""
+        if self._llm is None:
+            from pytest_tta.doubles.llm import LLMDouble
+
+            self._llm = LLMDouble(seed=self.seed)
+            self._act()
+        return self._llm
+
+    def _act(self) -> None:
+        if self._begin_acting is not None:
+            self._begin_acting()
 
     @property
     def trace(self) -> Trace:
@@ -146,7 +179,7 @@ class Harness:
             stack.close()
         problems = self.verify()
         # Hypothesis shrinks an AssertionError, and lets other BaseExceptions through.
-        if (error is None and problems) or isinstance(error, UnexpectedCall):
+        if (error is None and problems) or _is_unexpected(error):
             raise HarnessError("\n".join(problems) or str(error)) from None
 
     def __repr__(self) -> str:
@@ -162,20 +195,13 @@ class Harness:
         """
         if active.clock is self.clock:
             # Zero is where the clock starts, not where the first call does.
-            self._recorder.began = self.faults.began = self.clock.time
+            self._recorder.began = self.clock.time
+            if self._faults is not None:
+                self._faults.began = self.clock.time
         token = _current.set(self)
-        observers = (Whereabouts(), self._recorder, self._watch)
-        interceptors = (self.llm, self.faults)
-        listen = _listening_everywhere if whole_process else listening
+        listen = self._listening_everywhere if whole_process else self._listening_here
         try:
-            with (
-                chance.seeded(self.seed),
-                telling(lambda: self.faults.hanging),
-                listen(
-                    observers=tuple(_HearsOwn(each, self) for each in observers),
-                    interceptors=tuple(_ActsOnOwn(each, self) for each in interceptors),
-                ),
-            ):
+            with chance.seeded(self.seed), telling(self._remarks), listen():
                 yield
         finally:
             _current.reset(token)
@@ -211,13 +237,17 @@ class Harness:
         return output
 
     async def _execute(
-        self, workflow: Any, input_data: Any, context: WorkflowContext | None
-    ) -> Any:
+        self,
+        workflow: WorkflowPrimitive[A, B] | Callable[[A], Awaitable[B]],
+        input_data: A,
+        context: WorkflowContext | None,
+    ) -> B:
         before = asyncio.all_tasks()
         primitive = as_operand(workflow)
         # Cancelled means that the clock gave up on everybody: nobody was forgotten.
         try:
-            output = await primitive.execute(input_data, context or WorkflowContext())
+            context = context or WorkflowContext()
+            output: B = await primitive.execute(input_data, context)
         except Exception:
             self.note_left_running(asyncio.all_tasks() - before)
             raise
@@ -238,16 +268,52 @@ class Harness:
             for span in self.trace.spans
             if span.status == "unfinished"
         ]
-        # To list them all takes longer than the rest of this.
-        known = self._recorder.known_paths() if self.faults.is_waiting else ()
-        found = [
-            *self.problems,
-            *self.llm.verify(),
-            *self._watch.verify(),
-            *self.faults.verify(known),
-            *unfinished,
-        ]
-        return list(dict.fromkeys(found))
+        found = list(self.problems)
+        for double in (self._llm, self._watch):
+            if double is not None:
+                found += double.verify()
+        if self._faults is not None:
+            # To list them all takes longer than the rest of this.
+            known = self._recorder.known_paths() if self._faults.is_waiting else ()
+            found += self._faults.verify(known)
+        return list(dict.fromkeys([*found, *unfinished]))
+
+    def _remarks(self) -> list[str]:
+        return [] if self._faults is None else self._faults.hanging
+
+    def _hearing(self) -> Observer:
+        observers: list[Observer] = [Whereabouts(), self._recorder]
+        # Whoever has mocks has imported them.
+        if "pytest_tta.doubles.mock" in sys.modules:
+            from pytest_tta.doubles.watch import DoublesWatch
+
+            self._watch = DoublesWatch()
+            observers.append(self._watch)
+        return _Hearing(self, observers)
+
+    @contextmanager
+    def _listening_here(self) -> Iterator[None]:
+        with listening(observers=(self._hearing(),), interceptors=(self._acting,)):
+            yield
+
+    @contextmanager
+    def _listening_everywhere(self) -> Iterator[None]:
+        hearing = self._hearing()
+        add_observer(hearing)
+        self._begin_acting = self._act_everywhere
+        if self._llm is not None or self._faults is not None:
+            self._act_everywhere()
+        try:
+            yield
+        finally:
+            self._begin_acting = None
+            remove_interceptor(self._acting)
+            remove_observer(hearing)
+
+    def _act_everywhere(self) -> None:
+        # Once: it looks for the double and the faults each time that it acts.
+        remove_interceptor(self._acting)
+        add_interceptor(self._acting)
 
 
 def _refuse_running_loop(clock: VirtualClock) -> None:
@@ -275,18 +341,19 @@ def _alone(clock: VirtualClock) -> Iterator[None]:
         active.activate(outer)
 
 
-@contextmanager
-def _listening_everywhere(
-    *, observers: tuple[Observer, ...], interceptors: tuple[Interceptor, ...]
-) -> Iterator[None]:
-    # Together: each change of the process-wide listeners gathers all hooks anew.
-    add_observer(*observers)
-    add_interceptor(*interceptors)
-    try:
-        yield
-    finally:
-        remove_interceptor(*interceptors)
-        remove_observer(*observers)
+def _injector(seed: int, plan: FaultPlan | None) -> FaultInjector:
+    from pytest_tta.faults.injector import FaultInjector
+    from pytest_tta.faults.plan import FaultPlan
+
+    if plan is not None and not isinstance(plan, FaultPlan):
+        msg = f"faults={plan!r} must be a FaultPlan"
+        raise TypeError(msg)
+    return FaultInjector(seed=seed, plan=plan)
+
+
+def _is_unexpected(error: BaseException | None) -> bool:
+    module = sys.modules.get("pytest_tta.doubles.unexpected")
+    return module is not None and isinstance(error, module.UnexpectedCall)
 
 
 def _is_foreign(harness: Harness) -> bool:
@@ -295,42 +362,51 @@ def _is_foreign(harness: Harness) -> bool:
     return current is not None and current is not harness
 
 
-class _HearsOwn(Observer):
-    """Passes on calls, but none of those inside another harness."""
+class _Hearing(Observer):
+    """Tells a harness's observers of calls, but of none inside another harness."""
 
-    def __init__(self, observer: Observer, harness: Harness) -> None:
-        self._observer = observer
+    def __init__(self, harness: Harness, observers: list[Observer]) -> None:
         self._harness = harness
+        self._observers = tuple(observers)
 
     def started(self, call: Call, /) -> None:
         if not _is_foreign(self._harness):
-            self._observer.started(call)
+            for observer in self._observers:
+                observer.started(call)
 
     def event(self, call: Call, name: str, detail: dict[str, Any], /) -> None:
         if not _is_foreign(self._harness):
-            self._observer.event(call, name, detail)
+            for observer in self._observers:
+                observer.event(call, name, detail)
 
     def finished(self, call: Call, /) -> None:
         if not _is_foreign(self._harness):
-            self._observer.finished(call)
+            for observer in self._observers:
+                observer.finished(call)
 
 
-class _ActsOnOwn(Interceptor):
-    """Acts around calls, but not around those inside another harness."""
+class _Acting(Interceptor):
+    """Lets the double answer, and faults strike around it; not in another harness."""
 
-    def __init__(self, interceptor: Interceptor, harness: Harness) -> None:
-        self._interceptor = interceptor
+    def __init__(self, harness: Harness) -> None:
         self._harness = harness
 
     def execute(self, call: Call, proceed: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401
-        """Hand the interceptor's own coroutine on: a traceback needs no frame of it."""
-        if _is_foreign(self._harness):
-            return proceed()
-        return self._interceptor.execute(call, proceed)
+        """Hand their own coroutine on: a traceback needs no frame of this."""
+        return self._through(call, proceed, "execute")
 
     def stream(
         self, call: Call, proceed: Callable[[], AsyncIterator[Any]]
     ) -> AsyncIterator[Any]:
-        if _is_foreign(self._harness):
+        stream: AsyncIterator[Any] = self._through(call, proceed, "stream")
+        return stream
+
+    def _through(self, call: Call, proceed: Callable[[], Any], how: str) -> Any:  # noqa: ANN401
+        llm, faults = self._harness._llm, self._harness._faults
+        is_idle = llm is None and faults is None
+        if is_idle or _is_foreign(self._harness):
             return proceed()
-        return self._interceptor.stream(call, proceed)
+        answer = proceed
+        if llm is not None:
+            answer = partial(getattr(llm, how), call, proceed)
+        return answer() if faults is None else getattr(faults, how)(call, answer)

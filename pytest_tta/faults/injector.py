@@ -152,6 +152,10 @@ class FaultInjector(Interceptor):
         """All rules, as one plan that can be pasted into a test."""
         return FaultPlan(*(one.rule for one in self._scripted))
 
+    def count(self, paths: Iterable[str]) -> None:
+        """Count calls that came before the injector was there, by their paths."""
+        self._counts.update(paths)
+
     @property
     def hanging(self) -> list[str]:
         """The calls that are kept waiting at this moment, each in a sentence."""

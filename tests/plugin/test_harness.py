@@ -213,3 +213,48 @@ def test_a_harness_inside_another_is_alone() -> None:
         assert [span.input for span in outer.trace.spans] == ["x"]
         assert [span.input for span in inner.trace.spans] == ["inner"]
         assert outer.elapsed == 5.0
+
+
+def test_faults_that_come_late_know_the_calls_before_them(
+    pytester: pytest.Pytester, run: Run
+) -> None:
+    """A fault that is scripted in mid-test counts the calls from the test's start."""
+    pytester.makepyfile("""
+        import pytest
+        from pytest_tta.faults import nth
+        from tta_primitives import WorkflowContext, step
+
+        @step
+        async def fetch(url): return url
+
+        @pytest.mark.asyncio
+        async def test_late(tta):
+            await fetch.execute("a", WorkflowContext())
+            tta.faults.at("fetch").fail(OSError("second"), when=nth(2))
+            with pytest.raises(OSError, match="second"):
+                await fetch.execute("b", WorkflowContext())
+
+        @pytest.mark.asyncio
+        async def test_order(tta):
+            tta.faults.at("fetch").lost_ack(OSError("lost"), when=nth(1))
+            tta.llm.at("fetch").reply("said")
+            with pytest.raises(OSError, match="lost"):
+                await fetch.execute("a", WorkflowContext())
+            assert tta.llm.calls.times == [0.0]
+    """)
+    run().assert_outcomes(passed=2)
+
+
+def test_what_nobody_asks_for_is_not_imported(
+    pytester: pytest.Pytester, run_apart: Run
+) -> None:
+    """A --tta session without doubles and faults does not load them."""
+    pytester.makepyfile("""
+        import sys, pytest
+
+        @pytest.mark.asyncio
+        async def test_nothing():
+            assert "pytest_tta.doubles" not in sys.modules
+            assert "pytest_tta.faults" not in sys.modules
+    """)
+    run_apart("--tta").assert_outcomes(passed=1)
