@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from pytest_tta.clock.places import Spot, place
+from pytest_tta.paths import matches
 
 __all__ = ["Kind", "Row", "SleepLog", "SleepRecord"]
 
@@ -79,13 +80,27 @@ class SleepLog(list[SleepRecord]):
         kind: Kind | None = None,
         path: str | None = None,
     ) -> SleepLog:
-        """Select the waits of one task, kind or primitive path."""
+        """Select the waits of one task, kind or primitive path.
+
+        Args:
+            task: The name of the task that waited.
+            kind: What the wait was for.
+            path: The primitive that waited: its path, the end of one, or a pattern
+                with `*` for one label and `**` for several.
+
+        Raises:
+            ValueError: There is no such kind.
+        """
+        if kind is not None and kind not in get_args(Kind):
+            kinds = ", ".join(map(repr, get_args(Kind)))
+            msg = f"kind={kind!r} must be one of {kinds}"
+            raise ValueError(msg)
         return SleepLog(
             record
             for record in self
             if task in (None, record.task)
             and kind in (None, record.kind)
-            and path in (None, record.path)
+            and (path is None or matches(path, record.path or ""))
         )
 
     def __repr__(self) -> str:

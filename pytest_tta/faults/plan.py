@@ -77,7 +77,7 @@ class FaultRule:
     def __post_init__(self) -> None:
         _check_place(self.place)
         _check_kind("fault", self.fault, Fault, "fail(TimeoutError())")
-        _check_kind("schedule", self.schedule, Schedule, "first(2)")
+        _check_kind("when", self.schedule, Schedule, "first(2)")
 
     def names(self, call: Call, path: str) -> bool:
         """Tell whether a call stands at this rule's place.

@@ -51,7 +51,9 @@ def facts(harness: Harness) -> dict[str, Any]:
 def _clock_lines(harness: Harness) -> Iterator[str]:
     clock = harness.clock
     sleeps = list(clock.sleeps)
-    yield f"{clock.elapsed:g} virtual seconds, {len(sleeps)} waits"
+    seconds = "second" if clock.elapsed == 1 else "seconds"
+    waits = "wait" if len(sleeps) == 1 else "waits"
+    yield f"{clock.elapsed:g} virtual {seconds}, {len(sleeps)} {waits}"
     if len(sleeps) > _MOST_SLEEPS:
         yield f"the last {_MOST_SLEEPS}:"
     yield from (f"  {sleep}" for sleep in sleeps[-_MOST_SLEEPS:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+import pytest
 import tenacity
 
 from pytest_tta.clock import SleepRecord, VirtualClock, describe
@@ -182,3 +183,21 @@ def test_delays_through_call_at_are_exact() -> None:
     clock = VirtualClock()
     clock.run(body())
     assert clock.sleeps.delays == [0.1, 0.3, 0.2]
+
+
+def test_waits_are_selected_by_a_pattern_of_paths(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A path is named as everywhere: whole, by its end, or with a pattern."""
+    monkeypatch.setattr(describe, "path_of_current", lambda: "answer/retry/llm")
+    clock = VirtualClock()
+    clock.run(asyncio.sleep(2))
+    for path in ("answer/retry/llm", "llm", "retry/*", "**/llm"):
+        assert clock.sleeps.by(path=path).delays == [2]
+    assert clock.sleeps.by(path="retry") == []
+
+
+def test_an_unknown_kind_of_wait_is_refused() -> None:
+    """A misspelt kind would select nothing and prove nothing."""
+    with pytest.raises(ValueError, match="kind='sleeps' must be one of 'sleep', "):
+        VirtualClock().sleeps.by(kind="sleeps")

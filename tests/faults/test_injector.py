@@ -520,7 +520,7 @@ def test_a_predicate_that_returns_something_else_is_an_error():
             "error=UnicodeDecodeError cannot be made without arguments",
         ),
         (lambda f: f.at("llm").fail(int), "error=<class 'int'> must be an exception"),
-        (lambda f: f.at("llm").hang(when=2), "schedule=2 must be a Schedule"),
+        (lambda f: f.at("llm").hang(when=2), "when=2 must be a Schedule"),
         (lambda f: f.at("llm").inject(ValueError), "must be a Fault"),
         (lambda f: f.at("llm").slow(0), "delay=0 must be a positive number"),
         (
