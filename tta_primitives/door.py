@@ -190,6 +190,8 @@ class _Listeners:
         self.keeps_context = any(
             getattr(observer, "keeps_context", False) for observer in observers
         )
+        # Whether a call is more than told of.
+        self.act_around = bool(interceptors) or self.keeps_context
 
     def __bool__(self) -> bool:
         return bool(self.observers or self.interceptors)
@@ -472,6 +474,60 @@ async def _observed(  # noqa: C901, PLR0912 - see the comment below
             current.reset(token)
 
 
+def _call(
+    primitive: Any,  # noqa: ANN401 - a leaf that is nothing but its `_call`
+    input_data: Any,  # noqa: ANN401 - any primitive's input
+    _context: WorkflowContext,
+) -> Any:  # noqa: ANN401 - an awaitable of any primitive's output
+    return primitive._call(input_data)
+
+
+async def _observed_step(
+    primitive: Any,  # noqa: ANN401 - as above
+    input_data: Any,  # noqa: ANN401 - as above
+    context: WorkflowContext,
+) -> Any:  # noqa: ANN401 - any primitive's output
+    # `_observed` once more, without what a leaf never needs: most calls are of leaves.
+    scope = _scope.get()
+    if scope is None:
+        listeners = _process
+    elif scope._process is _process:
+        listeners = scope._joined
+    else:
+        listeners = scope.listeners()
+    if listeners.act_around:
+        return await _observed(_call, primitive, input_data, context, True)  # noqa: FBT003 - a leaf
+    call = Call()
+    parent = context._position
+    if type(parent) is Position and parent.primitive is primitive:
+        call.label = parent.label
+        parent = parent.parent
+    call.parent = parent
+    call.primitive = primitive
+    call.input_data = input_data
+    call.context = context
+    hook = listeners.started
+    if hook is not None:
+        try:
+            hook(call)
+        except Exception as error:  # noqa: BLE001 - an observer never changes a run
+            log_once(hook, error)
+    try:
+        output = await primitive._call(input_data)
+    except BaseException as error:
+        _end(call, listeners, _status_of(error), error)
+        raise
+    call.output = output
+    call.status = "ok"
+    hook = listeners.finished
+    if hook is not None:
+        try:
+            hook(call)
+        except Exception as error:  # noqa: BLE001 - an observer never changes a run
+            log_once(hook, error)
+    return output
+
+
 def _intercepted(
     function: Callable[..., Awaitable[Any]],
     call: Call,
@@ -592,12 +648,12 @@ def leaf_door(function: Callable[..., Any]) -> Callable[..., Any]:
     It saves the call of a method whose only line is written here as well.
 
     Args:
-        function: The method, for when somebody listens.
+        function: The method, whose name and documentation are kept.
     """
 
     def execute(self: Any, input_data: Any, context: WorkflowContext, /) -> Any:  # noqa: ANN401 - as above
         if _anyone:
-            return _observed(function, self, input_data, context, True)  # noqa: FBT003 - a leaf
+            return _observed_step(self, input_data, context)
         return self._call(input_data)
 
     return _as_coroutine_function(update_wrapper(execute, function))
