@@ -28,8 +28,8 @@ class TraceRecorder(Observer):
 
     def __init__(self, began: float | None = None) -> None:
         self._recording = Recording(began)
-        self._loop: AbstractEventLoop | None = None
-        self._thread = 0
+        # A thread and the loop that it runs; no thread has the number 0.
+        self._found: tuple[int, Any] = (0, None)
 
     @property
     def trace(self) -> Trace:
@@ -55,21 +55,22 @@ class TraceRecorder(Observer):
 
     def started(self, call: Call, /) -> None:
         """Write down that a call began."""
-        loop = self._loop
-        if loop is None or get_ident() != self._thread or not loop.is_running():
+        thread, loop = self._found
+        # A loop that executes a task is running.
+        if thread != get_ident() or (task := current_task(loop)) is None:
             loop = self._running_loop()
-        task = current_task(loop)
+            task = current_task(loop)
         name = "" if task is None else task.get_name()
         given = call.input_data
         if type(given) not in ATOMS:
             given = snapshot(given)
-        self._recording.log.append(("began", call, loop.time(), name, given))
+        self._recording.log.extend(("began", call, loop.time(), name, given, None))
 
     def event(self, call: Call, name: str, detail: dict[str, Any], /) -> None:
         """Write down what happened inside a call."""
         kept = {key: snapshot(value) for key, value in detail.items()}
         now = self._running_loop().time()
-        self._recording.log.append(("event", call, now, name, kept))
+        self._recording.log.extend(("event", call, now, name, kept, None))
 
     def finished(self, call: Call, /) -> None:
         """Write down how a call ended."""
@@ -81,14 +82,14 @@ class TraceRecorder(Observer):
         output = call.output
         if type(output) not in ATOMS:
             output = snapshot(output)
-        loop = self._loop
-        if loop is None or get_ident() != self._thread or not loop.is_running():
+        thread, loop = self._found
+        if thread != get_ident() or not loop.is_running():
             loop = self._running_loop()
-        self._recording.log.append(("ended", call, loop.time(), status, output, error))
+        self._recording.log.extend(("ended", call, loop.time(), status, output, error))
 
     def _running_loop(self) -> AbstractEventLoop:
         # To ask for it costs a system call on CPython 3.11. A thread runs one loop at a
         # time, so the one that was found is the one as long as it runs.
-        self._loop = loop = get_running_loop()
-        self._thread = get_ident()
+        loop = get_running_loop()
+        self._found = get_ident(), loop
         return loop

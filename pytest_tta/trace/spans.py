@@ -67,8 +67,8 @@ class Span:
     path: str
     """The path of its position, `answer/retry/llm`."""
 
-    def __init__(self, recording: Recording, began: Began, parent: Span | None) -> None:
-        _, self._call, self._began, self.task, self.input = began
+    def __init__(self, recording: Recording, began: Entry, parent: Span | None) -> None:
+        _, self._call, self._began, self.task, self.input, _ = began
         self._recording = recording
         self.parent = parent
         self.path = self._call.path
@@ -206,11 +206,10 @@ def _exact(duration: float) -> float:
     return round(duration, 9)
 
 
-Began: TypeAlias = "tuple[Literal['began'], Call, float, str, Any]"
-Happened: TypeAlias = "tuple[Literal['event'], Call, float, str, dict[str, Any]]"
-Ended: TypeAlias = (
-    "tuple[Literal['ended'], Call, float, Status, Any, BaseException | None]"
+Entry: TypeAlias = (
+    "tuple[Literal['began', 'event', 'ended'], Call, float, Any, Any, Any]"
 )
+_WIDTH = 6
 
 
 class Recording:
@@ -220,15 +219,17 @@ class Recording:
     to a log; spans are made of the log when somebody looks at them.
 
     Attributes:
-        log: When a call began (its task's name and input), what happened in it (name
-            and detail), and how it ended (status, output, error), with loop times.
+        log: One entry of six items after another: what (`began`, `event`, `ended`),
+            the call, the loop time, and three that depend on it: the task's name, the
+            input and None; the event's name, its detail and None; or status, output
+            and error. A tuple for each would be one more object for the collector.
         began: The loop time that counts as zero; that of the first call unless set.
     """
 
     __slots__ = ("_by_call", "_counts", "_read", "_roots", "began", "log")
 
     def __init__(self, began: float | None = None) -> None:
-        self.log: list[Began | Happened | Ended] = []
+        self.log: list[Any] = []
         self.began = began
         self._read = 0
         self._by_call: dict[Call, Span] = {}
@@ -254,14 +255,14 @@ class Recording:
     def catch_up(self) -> None:
         """Make spans of what was logged since this was done last."""
         while self._read < len(self.log):
-            entry = self.log[self._read]
-            self._read += 1
+            entry: Any = self.log[self._read : self._read + _WIDTH]
+            self._read += _WIDTH
             if entry[0] == "began":
                 self._begin(entry)
             elif entry[1] in self._by_call:
                 _go_on(self._by_call[entry[1]], entry, self)
 
-    def _begin(self, entry: Began) -> None:
+    def _begin(self, entry: Entry) -> None:
         call = entry[1]
         if self.began is None:
             self.began = entry[2]
@@ -288,9 +289,9 @@ class Recording:
         return list(known)
 
 
-def _go_on(span: Span, entry: Happened | Ended, recording: Recording) -> None:
+def _go_on(span: Span, entry: Entry, recording: Recording) -> None:
     if entry[0] == "event":
-        _, _, at, name, detail = entry
+        _, _, at, name, detail, _ = entry
         span._events.append(Event(recording.since(at), name, detail))
     else:
         _, _, span._ended, span._status, span._output, span._error = entry
