@@ -77,23 +77,28 @@ def requests() -> int:
     return 0 if task is None else task.cancelling()
 
 
-def settle(group: TaskGroup, before: int) -> None:
+def settle(group: TaskGroup, before: int) -> bool:
     """Set right how often the task was cancelled in which a group has just failed.
 
-    Python 3.13 does it by itself. Before, the request by which the group woke its own
-    task stays counted, so that a time limit further outside takes it for one from
-    elsewhere; and one that does come from elsewhere while the group is ending is lost:
-    it is made again here, for the task's next wait.
+    Before Python 3.13 the request by which a group wakes its own task stays counted, so
+    that a time limit further outside takes it for one from elsewhere; and one that does
+    come from elsewhere while the group is ending is lost. It is made again here.
 
     Args:
         group: What has raised an exception group, in the current task.
         before: How many requests there were when it was entered.
+
+    Returns:
+        Whether the task was told to end meanwhile, and will learn it at its next wait.
     """
     task = current_task()
-    if task is None or not _GROUPS_FORGET:
-        return
-    if getattr(group, "_parent_cancel_requested", False):
+    if task is None:
+        return False
+    if _GROUPS_FORGET and getattr(group, "_parent_cancel_requested", False):
         task.uncancel()
-    if task.cancelling() > before:
+    if task.cancelling() <= before:
+        return False
+    if _GROUPS_FORGET:
         task.uncancel()
         task.cancel()
+    return True

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from tta_primitives.primitive import WorkflowPrimitive
 
-__all__ = ["Position", "WorkflowContext"]
+__all__ = ["Enforced", "Position", "WorkflowContext"]
 
 T = TypeVar("T")
 
@@ -357,7 +357,7 @@ class WorkflowContext:
         view._root = self._isolated() if isolate else (self._root or self)
         view._key = self._key
         view._position = self._position
-        view.deadline = earlier(self.deadline, deadline)
+        view.deadline = earlier(deadline, self.deadline)
         return view
 
     def _isolated(self) -> WorkflowContext:
@@ -377,7 +377,11 @@ class WorkflowContext:
         """Return the view that `parent` hands to the child which it calls `label`."""
         above = self._position
         if above is None or above.primitive is not parent:
-            above = place(above, parent, parent._name or parent._default_name)
+            outer = above
+            above = Position()
+            above.parent = outer
+            above.primitive = parent
+            above.label = parent._name or parent._default_name
         # Written out, as it is done for each call of a retry, a fallback or a cache.
         position = Position()
         position.parent = above
@@ -526,6 +530,16 @@ class _View(WorkflowContext):
 
     # A view is filled in by whoever makes it; the slot of `object` is called fastest.
     __init__ = object.__init__  # pyright: ignore[reportAssignmentType]
+
+
+class Enforced(float):
+    """A deadline at which whoever has set it ends what is below.
+
+    A limit further inside leaves it to them: both would be up at one instant, and the
+    inner one must not answer for the outer one.
+    """
+
+    __slots__ = ()
 
 
 def earlier(first: float | None, second: float | None) -> float | None:

@@ -11,7 +11,7 @@ from asyncio import CancelledError, current_task, get_running_loop
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tta_primitives import door
-from tta_primitives.context import earlier
+from tta_primitives.context import Enforced
 from tta_primitives.door import emit
 from tta_primitives.errors import TimeoutExceededError
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tta_primitives.context import WorkflowContext
     from tta_primitives.primitive import WorkflowPrimitive
 
-__all__ = ["expired", "until", "within", "within_stream"]
+__all__ = ["bounds", "expired", "until", "within", "within_stream"]
 
 T = TypeVar("T")
 
@@ -54,12 +54,30 @@ async def within(
     Raises:
         TimeoutExceededError: The time was up, and the coroutine has been cancelled.
     """
-    now = get_running_loop().time()
-    deadline = earlier(context.deadline, now + limit)
-    if deadline is None or deadline <= now:
+    limit, deadline = bounds(limit, context)
+    if limit <= 0:
         coroutine.close()
         raise expired(0.0, primitive, context)
-    return await until(coroutine, deadline, deadline - now, primitive, context)
+    return await until(coroutine, deadline, limit, primitive, context)
+
+
+def bounds(limit: float, context: WorkflowContext) -> tuple[float, float]:
+    """Return the seconds that a primitive may take, and the deadline at which it ends.
+
+    Args:
+        limit: Its own, in seconds.
+        context: Whose deadline counts instead if it is earlier, unless somebody further
+            outside will see to it.
+    """
+    now = get_running_loop().time()
+    given = context.deadline
+    if (
+        given is not None
+        and given < now + limit
+        and (type(given) is not Enforced or given <= now)
+    ):
+        return given - now, given
+    return limit, now + limit
 
 
 @types.coroutine

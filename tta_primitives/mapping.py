@@ -149,7 +149,9 @@ class MapPrimitive(
         except BaseExceptionGroup as error:
             # The error's traceback will hold this frame, which must not hold the error;
             # and the frame that raised the group does.
-            settle(group, before)
+            if settle(group, before):
+                # Raises the cancellation, which counts more than the failure.
+                await asyncio.sleep(0)
             workers.clear()
             del group
             error.__traceback__ = None

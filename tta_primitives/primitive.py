@@ -27,9 +27,11 @@ from typing import (
     overload,
 )
 
+from tta_primitives import door as listeners
 from tta_primitives.arguments import check_count, check_flag, seconds
 from tta_primitives.cancellation import requests, settle
-from tta_primitives.deadline import within, within_stream
+from tta_primitives.context import Enforced
+from tta_primitives.deadline import bounds, within, within_stream
 from tta_primitives.description import Description, mermaid, plain
 from tta_primitives.door import (
     closing,
@@ -711,10 +713,7 @@ class _StreamStep(StepPrimitive[In, Out]):
     def _bounded(
         self, stream: AsyncIterator[Any], limit: float, context: WorkflowContext
     ) -> AsyncIterator[Any]:
-        now = asyncio.get_running_loop().time()
-        deadline = now + limit
-        if context.deadline is not None and context.deadline < deadline:
-            limit, deadline = context.deadline - now, context.deadline
+        limit, deadline = bounds(limit, context)
         return within_stream(stream, deadline, limit, self, context)
 
 
@@ -762,7 +761,7 @@ def _limited(
     if not made._signature.takes_context:
         return context
     deadline = asyncio.get_running_loop().time() + limit
-    return context.of(made).child(deadline=deadline)
+    return context.of(made).child(deadline=Enforced(deadline))
 
 
 def _step_class(made: StepPrimitive[Any, Any]) -> type[StepPrimitive[Any, Any]]:
@@ -1141,11 +1140,12 @@ class SequentialPrimitive(WorkflowPrimitive[In, Out]):
     async def execute(self, input_data: In, context: WorkflowContext, /) -> Out:
         """Run the steps one after the other."""
         value: Any = input_data
-        if self._plain and not is_listening():
+        is_heard = listeners._anyone
+        if self._plain and not is_heard:
             for one in self._plain:
                 value = await one.execute(value, context)
             return value  # type: ignore[no-any-return]
-        for one, label in self._heard_plan if is_listening() else self._plan:
+        for one, label in self._heard_plan if is_heard else self._plan:
             value = await one.execute(
                 value, context if label is None else context.below(self, one, label)
             )
@@ -1361,7 +1361,9 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
         except BaseExceptionGroup as error:
             # The error's traceback will hold this frame, which must not hold the error;
             # and the frame that raised the group does.
-            settle(group, before)
+            if settle(group, before):
+                # Raises the cancellation, which counts more than the failure.
+                await asyncio.sleep(0)
             tasks.clear()
             del group
             error.__traceback__ = None

@@ -16,7 +16,7 @@ from tta_primitives import (
     step,
 )
 from tta_primitives.errors import TimeoutExceededError
-from tta_primitives.recovery import RetryPrimitive, TimeoutPrimitive
+from tta_primitives.recovery import FallbackPrimitive, RetryPrimitive, TimeoutPrimitive
 
 DONE: list[str] = []
 
@@ -286,3 +286,24 @@ def test_a_failure_leaves_no_cancellation_behind() -> None:
             clock.run(limited.execute([1], WorkflowContext()))
         clock.run(main(MapPrimitive(fail)))
     VirtualClock().run(main(ParallelPrimitive(fail, after(9, "b"))))
+
+
+@pytest.mark.parametrize("kind", ["parallel", "map"])
+def test_a_cancellation_that_meets_a_failure_wins(kind) -> None:
+    """While the others clean up after a failure, the caller leaves: nothing follows."""
+    parallel = after(3, "slow") | after(1, "b", ValueError("b"))
+    items = MapPrimitive(parallel, max_concurrency=2)
+    workflow = FallbackPrimitive(
+        parallel if kind == "parallel" else items, [after(0, "fallback")]
+    )
+
+    async def main():
+        task = asyncio.create_task(workflow.execute([1], WorkflowContext()))
+        await asyncio.sleep(1.2)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        return asyncio.get_running_loop().time()
+
+    assert VirtualClock().run(main()) == 1.5
+    assert "fallback" not in DONE

@@ -12,6 +12,7 @@ from tests.recovery.doubles import CANCELLED, Boom, Script, chunks_of, virtual
 from tests.recovery.doubles import Stream as Chunks
 from tta_primitives import WorkflowContext, WorkflowPrimitive, step
 from tta_primitives.errors import OpenWrapperError, TimeoutExceededError
+from tta_primitives.performance import CachePrimitive
 from tta_primitives.recovery import FallbackOutcome, RetryPrimitive, TimeoutPrimitive
 
 
@@ -279,6 +280,56 @@ async def test_case_h02_of_two_limits_at_one_instant_the_outer_wins(clock):
     ):
         await outer.execute("x", WorkflowContext())
     assert asyncio.current_task().cancelling() == 0
+
+
+@pytest.mark.parametrize("limit", [2, 5])
+@virtual
+async def test_case_h02_an_inner_limit_in_another_task_leaves_the_end_to_the_outer(
+    clock, limit
+):
+    """A branch whose time is that of the whole does not answer for the whole."""
+    slow = Script("ok", takes=60)
+    inner = RetryPrimitive(slow, attempt_timeout=30, max_retries=1)
+    outer = TimeoutPrimitive(inner | Script("ok"), timeout_seconds=limit)
+    with pytest.raises(
+        TimeoutExceededError, match=f"timeout/parallel took longer than {limit} s"
+    ):
+        await outer.execute("x", WorkflowContext())
+    attempts = RetryPrimitive(
+        inner | Script("ok"), attempt_timeout=limit, max_retries=2, jitter="none"
+    )
+    with pytest.raises(TimeoutExceededError, match="retry/parallel took longer"):
+        await attempts.execute("x", WorkflowContext())
+    assert slow.calls == 1 + 3
+    assert clock.elapsed == 4 * limit + 1.5
+
+
+@virtual
+async def test_a_shared_load_keeps_its_own_limit_when_its_first_caller_is_late(clock):
+    """Of two limits only that of the caller who has left is no longer its own."""
+    slow = Script("ok", takes=60)
+    cached = CachePrimitive(limited(slow, 8), ttl=60)
+    first = asyncio.create_task(limited(cached, 2).execute("x", WorkflowContext()))
+    second = asyncio.create_task(cached.execute("x", WorkflowContext()))
+    await asyncio.wait([first, second])
+    assert [type(task.exception()) for task in (first, second)] == [
+        TimeoutExceededError
+    ] * 2
+    # The second caller had more time than the first, so that the load is repeated.
+    assert (slow.calls, clock.elapsed) == (2, 16)
+
+
+@virtual
+async def test_a_callers_deadline_is_not_that_of_those_who_share_his_load(clock):
+    """A load that ended with one caller's time is repeated for one who has more."""
+    slow = Script("ok", takes=5)
+    cached = CachePrimitive(limited(slow, 8), ttl=60)
+    hurried = WorkflowContext(deadline=2)
+    first = asyncio.create_task(cached.execute("x", hurried))
+    second = asyncio.create_task(cached.execute("x", WorkflowContext()))
+    await asyncio.wait([first, second])
+    assert isinstance(first.exception(), TimeoutExceededError)
+    assert (second.result(), slow.calls, clock.elapsed) == ("ok", 2, 7)
 
 
 @virtual

@@ -6,7 +6,7 @@ from asyncio import get_running_loop
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from tta_primitives.cancellation import is_cancellation
-from tta_primitives.context import earlier
+from tta_primitives.context import Enforced, earlier
 from tta_primitives.deadline import until, within_stream
 from tta_primitives.door import closing, emit, is_listening, log_once
 from tta_primitives.errors import RetryResultError
@@ -65,6 +65,7 @@ class Repetition:
         "_backoff",
         "_context",
         "_deadline",
+        "_elapsed_at",
         "_number",
         "_retry",
         "_since",
@@ -83,6 +84,7 @@ class Repetition:
         self._retry = retry
         self._context = self._view = context
         self._deadline = context.deadline
+        self._elapsed_at: float | None = None
         self._number = 1
         # How many histories had been attached when the attempt began.
         self._since = since
@@ -100,8 +102,8 @@ class Repetition:
         if retry.budget is not None:
             retry.budget.note_call()
         if retry.max_elapsed is not None:
-            end = get_running_loop().time() + retry.max_elapsed
-            self._deadline = earlier(context.deadline, end)
+            self._elapsed_at = get_running_loop().time() + retry.max_elapsed
+            self._deadline = earlier(context.deadline, self._elapsed_at)
         if primitive._needs_position:
             own = context.child()
             own.open_key_scope(retry)
@@ -147,13 +149,16 @@ class Repetition:
         now = get_running_loop().time()
         timeout = self._retry.attempt_timeout
         own = None if timeout is None else now + timeout
-        deadline = cast("float", earlier(self._deadline, own))
+        # What is enforced further outside is left to whoever does it.
+        is_enforced = type(self._context.deadline) is Enforced
+        last = self._elapsed_at if is_enforced else self._deadline
+        deadline = cast("float", earlier(last, own))
         return deadline, deadline - now
 
     def _view_until(self, deadline: float) -> WorkflowContext:
         if not self._retry._wrapped()._reads_deadline:
             return self._view
-        return self._view.child(deadline=deadline)
+        return self._view.child(deadline=Enforced(deadline))
 
     def goes_on(self, error: Exception | None) -> bool:
         """Tell whether another attempt follows, and make ready for it.

@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 
 from tta_primitives.arguments import seconds
-from tta_primitives.deadline import expired, until, within_stream
+from tta_primitives.context import Enforced, earlier
+from tta_primitives.deadline import bounds, expired, until, within_stream
 from tta_primitives.door import closing, emit
 from tta_primitives.errors import TimeoutExceededError
 from tta_primitives.primitive import In, Open, Out, Wrapper, as_operand, labels
@@ -163,7 +164,6 @@ class TimeoutPrimitive(Wrapper[In, Out]):
         self._has_view = primitive._needs_position or primitive._reads_deadline
         is_simple = self._ask is None and self._fallback is None
         self._simple = primitive if is_simple else None
-        self._reads_deadline = any(child._reads_deadline for child in children)
         self.idempotent = all(child.idempotent for child in children)
 
     def children(self) -> tuple[WorkflowPrimitive[Any, Any], ...]:
@@ -252,12 +252,7 @@ class TimeoutPrimitive(Wrapper[In, Out]):
     def _limits(self, input_data: In, context: WorkflowContext) -> tuple[float, float]:
         """Return the seconds that there are, and the deadline."""
         limit = self._limit if self._ask is None else self._asked(input_data, context)
-        now = get_running_loop().time()
-        deadline = now + limit
-        given = context.deadline
-        if given is not None and given < deadline:
-            return given - now, given
-        return limit, deadline
+        return bounds(limit, context)
 
     def _asked(self, input_data: In, context: WorkflowContext) -> float:
         ask = cast("Callable[[Any, WorkflowContext], object]", self._ask)
@@ -278,7 +273,7 @@ class TimeoutPrimitive(Wrapper[In, Out]):
             view = context.child()
         else:
             view = context.below(self, self._wrapped(), label)
-        view.deadline = deadline
+        view.deadline = earlier(Enforced(deadline), view.deadline)
         return view
 
     def _fallback_view(
