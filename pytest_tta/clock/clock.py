@@ -426,8 +426,25 @@ class VirtualClock:
         for sleeper in self._waking:
             if sleeper.thread.is_alive():
                 return Holder(f"thread {sleeper.thread.name!r}", "the end of its sleep")
-        busy = self.threads.busy()
+        busy = self.threads.busy(self.loop_threads())
         return None if busy is None else Holder(f"thread {busy.name!r}", busy.where)
+
+    @property
+    def has_company(self) -> bool:
+        """Whether more than one loop lives in the clock's time."""
+        return len(self._loops) > 1
+
+    def running_loops(self) -> list[VirtualLoop]:
+        """List the loops that run, in whatever threads; the first one moves time.
+
+        That is the loop of the thread that owns the clock, where it runs one.
+        """
+        running = [loop for loop in list(self._loops) if loop.is_running()]
+        return sorted(running, key=lambda loop: loop.thread_ident != self._owner.ident)
+
+    def loop_threads(self) -> set[int | None]:
+        """Give the idents of the threads that run a loop: it knows whether it waits."""
+        return {loop.thread_ident for loop in list(self._loops)} - {None}
 
     def wake_sleeper(self) -> None:
         """Wake the thread whose sleep ends first."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_tta.clock.clock import VirtualClock
     from pytest_tta.clock.timeline import Sleeper
 
-__all__ = ["Driver", "pass_time", "wait_until_quiet"]
+__all__ = ["Driver", "owner_waits", "pass_time", "wait_until_quiet"]
 
 _real_ns: Callable[[], int] = REAL["monotonic_ns"]
 _real_sleep: Callable[[float], None] = REAL["sleep"]
@@ -92,19 +92,24 @@ class Driver:
 
     def _is_quiet(self) -> bool:
         """Tell whether the owner and all workers wait for somebody else."""
-        if self._clock.holder() is not None:
+        if self._clock.holder() is not None or not owner_waits(self._clock):
             return False
-        before = self._owner_frame()
-        patience = _patience(before)
-        if patience is None:
-            return False
-        _real_sleep(patience)
-        return self._clock.holder() is None and _same(before, self._owner_frame())
+        return self._clock.holder() is None
 
-    def _owner_frame(self) -> tuple[FrameType, int] | None:
-        ident = self._clock.owner.ident
-        frame = sys._current_frames().get(ident or 0)
-        return None if frame is None else (frame, frame.f_lasti)
+
+def owner_waits(clock: VirtualClock) -> bool:
+    """Watch for a moment whether the clock's own thread waits for another one."""
+    before = _owner_frame(clock)
+    patience = _patience(before)
+    if patience is None:
+        return False
+    _real_sleep(patience)
+    return _same(before, _owner_frame(clock))
+
+
+def _owner_frame(clock: VirtualClock) -> tuple[FrameType, int] | None:
+    frame = sys._current_frames().get(clock.owner.ident or 0)
+    return None if frame is None else (frame, frame.f_lasti)
 
 
 def _same(

@@ -65,6 +65,7 @@ _ATTRIBUTES = (
     "_ready",
     "_scheduled",
     "_selector",
+    "_thread_id",
     "_timer_cancelled_count",
     "_transports",
 )
@@ -102,6 +103,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     _default_executor: concurrent.futures.ThreadPoolExecutor | None
     _ready: deque[asyncio.Handle]
     _scheduled: list[Timer]
+    _thread_id: int | None
     _task_factory: Callable[..., Any] | None
     _timer_cancelled_count: int
 
@@ -115,6 +117,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._numbering = Numbering()
         self._ages = count(-NEVER)
         self.woken = False
+        self.rests = False
         self.winding_up = False
         self._has_given_up = False
         super().__init__(self.asking)
@@ -175,6 +178,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Return the loop's time in seconds."""
         timeline = self._timeline
         return _real_time() if timeline is None else timeline.now
+
+    @property
+    def thread_ident(self) -> int | None:
+        """Ident of the thread in which the loop runs, None while it does not."""
+        return self._thread_id
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the loop has nothing to do until time moves; from any thread."""
+        return self.rests and not self.woken
 
     @property
     def has_ready(self) -> bool:

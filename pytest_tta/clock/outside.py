@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_tta.clock.waits import still_waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
 
     from pytest_tta.clock.selector import AskingSelector, Events
     from pytest_tta.clock.threads import OwnedThreads
@@ -165,14 +165,22 @@ class Outside:
 
     # --- what may still come -------------------------------------------------
 
-    def working(self, loop: asyncio.AbstractEventLoop) -> Holder | None:
-        """Name a job or a process that is at work and whose end `loop` awaits."""
+    def working(
+        self, loop: asyncio.AbstractEventLoop, others: Container[int | None] = ()
+    ) -> Holder | None:
+        """Name a job or a process that is at work and whose end `loop` awaits.
+
+        Args:
+            loop: The loop whose books these are.
+            others: Idents of threads that are judged otherwise.
+
+        """
         for job in self.jobs.values():
-            if not (self._is_queued_behind_others(job) or _waits(job.thread)):
+            if not (self._is_queued_behind_others(job) or _waits(job.thread, others)):
                 return Holder(f"executor job {job.label!r}")
         for thread in threading.enumerate():
             # So do the worker threads of anyio say whom they work for.
-            if getattr(thread, "loop", None) is loop and not _waits(thread):
+            if getattr(thread, "loop", None) is loop and not _waits(thread, others):
                 return Holder(f"thread {thread.name!r}")
         self.processes = [each for each in self.processes if _is_alive(each)]
         if self.processes:
@@ -249,13 +257,15 @@ class Outside:
         return f"file {key.fd}" + (f" (peer {peer!r})" if peer else "")
 
 
-def _waits(thread: threading.Thread | None) -> bool:
+def _waits(thread: threading.Thread | None, others: Container[int | None]) -> bool:
     """Tell whether a thread with a job waits for another thread or for the loop.
 
     Any other wait, such as for an answer on a socket, is real work.
     """
     if thread is None:
         return False
+    if thread.ident in others:
+        return True
     frame = sys._current_frames().get(thread.ident or 0)
     if frame is None:
         return False

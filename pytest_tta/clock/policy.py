@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_tta.clock import describe
+from pytest_tta.clock.driver import owner_waits
 from pytest_tta.clock.errors import (
     ClockDeadlock,
     ClockError,
@@ -127,18 +128,31 @@ class Policy:
 
     def _think(self) -> Events:
         """Look and wait until something came or time was moved."""
+        try:
+            return self._look_and_wait()
+        finally:
+            self._loop.rests = False
+
+    def _look_and_wait(self) -> Events:
         granted = False
         while True:
             events = self._poll()
             if events or self._loop.has_ready:
                 self._note_progress()
                 return events
+            if self._is_due():
+                # Another loop, in another thread, has moved time.
+                return []
             holder = self._holder()
+            self._loop.rests = holder is None
             if holder is not None:
                 found = self._wait_for(holder)
             elif self._loop.woken:
                 # Whoever ended while we asked has left a result behind.
                 continue
+            elif self._others_are_at_work():
+                self._hold = None
+                found = self._listen(_LONGEST_WAIT) or None
             elif not granted and (grace := self._grace()):
                 granted = True
                 found = self._listen(grace) or None
@@ -155,7 +169,8 @@ class Policy:
 
     def _listen(self, seconds: float) -> Events:
         """Wait for I/O in real time."""
-        self._loop.woken = False
+        if self._loop.woken:
+            self._loop.rests = self._loop.woken = False
         events = self._selector.inner.select(seconds)
         if events:
             self._outside.answered(events)
@@ -165,7 +180,10 @@ class Policy:
 
     def _holder(self) -> Holder | None:
         """Name what is at work outside the loop, if anything is."""
-        found = self.clock.holder() or self._outside.working(self._loop)
+        clock = self.clock
+        found = clock.holder() or self._outside.working(
+            self._loop, clock.loop_threads()
+        )
         if found is None and self.clock.io == "hold" and self._selector.outside:
             found = self._outside.asked()
         return found
@@ -195,7 +213,41 @@ class Policy:
         due = self._due_ns()
         if due is None or self._loop.winding_up or not self._may_move_to(due):
             return False
+        if self.clock.running_loops()[0] is not self._loop:
+            return False
         return due - hold.virtual <= now - hold.since
+
+    # --- loops in other threads ----------------------------------------------
+
+    def _is_due(self) -> bool:
+        timers = self._loop.timers
+        return bool(timers) and timers[0].ns <= self._timeline.now_ns
+
+    def _others_are_at_work(self) -> bool:
+        """Tell whether this loop has to leave time to others that share the clock.
+
+        Only one loop moves it, when all of them rest; a test's own thread without a
+        loop has to wait for somebody, or it is at work.
+        """
+        clock = self.clock
+        if clock.owner.ident == self._loop.thread_ident and not clock.has_company:
+            return False
+        loops = clock.running_loops()
+        if loops[0] is not self._loop or not all(loop.is_quiet for loop in loops):
+            return True
+        is_owner_here = self._loop.thread_ident == clock.owner.ident
+        return not is_owner_here and not owner_waits(clock)
+
+    def _others(self) -> list[VirtualLoop]:
+        loops = self.clock.running_loops() if self.clock.has_company else []
+        return [loop for loop in loops if loop is not self._loop]
+
+    def _call_others(self, ns: int) -> None:
+        """Wake the loops that have something to do at this instant."""
+        for loop in self._others():
+            if loop.timers and loop.timers[0].ns <= ns:
+                loop.rests = False
+                loop.wake()
 
     def _note_progress(self) -> None:
         self._stuck_since = None
@@ -262,6 +314,9 @@ class Policy:
         sleeper = self._timeline.next_sleeper
         if sleeper is not None and sleeper.ns < due:
             due = sleeper.ns
+        for loop in self._others():
+            if loop.timers and loop.timers[0].ns < due:
+                due = loop.timers[0].ns
         return due if due < NEVER else None
 
     def _may_move_to(self, due: int) -> bool:
@@ -279,6 +334,7 @@ class Policy:
         timeline.jump(ns)
         if timeline.now >= _COARSE_FROM:
             self._loop.set_resolution(math.ulp(timeline.now))
+        self._call_others(ns)
 
     def _wake_sleeper(self, due: int) -> bool:
         """Wake the next sleeping thread if it is due and no older timer is."""
@@ -338,7 +394,10 @@ class Policy:
     def _error(self, kind: type[ClockError], text: str) -> ClockError:
         """Make an error that says who waits where."""
         self._stuck_since = self._hold = None
-        tasks = describe.waiting_tasks(self._loop.living_tasks())
+        loops = (self._loop, *self._others())
+        tasks = describe.waiting_tasks(
+            task for loop in loops for task in loop.living_tasks()
+        )
         now, rows = self._timeline.now_ns, self._timeline.rows
         timers = describe.next_timers(self._loop.timers, now, rows)
         remarks = "".join(f"\n{remark}" for remark in describe.remarks())

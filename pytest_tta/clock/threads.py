@@ -17,7 +17,7 @@ from pytest_tta.clock.places import place, user_spot
 from pytest_tta.clock.waits import Evidence, Wait, is_computing, still_waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
     from types import FrameType
 
 __all__ = ["BusyThread", "OwnedThreads", "adopt_started_threads"]
@@ -37,12 +37,11 @@ _AWAKE = frozenset({b"R", b"D"})
 
 # Tools that keep real time for themselves start their threads beside the test,
 # even when the test's thread runs that code. Not so pools, queues and loops.
-# asyncio itself starts threads to wait for what the loop's books know of: processes
-# on Python 3.11, and the end of its executor.
 _TOOLS = frozenset(
-    {"asyncio", "coverage", "debugpy", "execnet", "pydevd", "pytest_timeout"}
-    | {"pytest_tta"}
+    {"coverage", "debugpy", "execnet", "pydevd", "pytest_timeout", "pytest_tta"}
 )
+_CHILD_WATCHER = "asyncio-waitpid-"
+"""How asyncio names threads that wait for processes, which the loop's books know."""
 
 _now = REAL["monotonic_ns"]
 _T = TypeVar("_T")
@@ -214,7 +213,7 @@ class OwnedThreads:
         """Tell whether any worker is alive."""
         return any(thread.is_alive() for thread in list(self._workers))
 
-    def busy(self) -> BusyThread | None:
+    def busy(self, others: Container[int | None] = ()) -> BusyThread | None:
         """Return a worker that is not durably blocked, or None.
 
         Durably blocked is a thread that only another thread can wake: one that
@@ -224,10 +223,14 @@ class OwnedThreads:
 
         The answer never waits. `certain=False` means: let the thread run for
         half a millisecond of real time, then ask again.
+
+        Args:
+            others: Idents of living threads that are judged otherwise.
+
         """
         frames: dict[int, FrameType] | None = None
         for thread in [*self._workers, *self._lent]:
-            if self._still_blocked(thread):
+            if thread.ident in others or self._still_blocked(thread):
                 continue
             if frames is None:
                 frames = sys._current_frames()
@@ -366,6 +369,8 @@ def _adopting(
     def start(self: threading.Thread) -> None:
         clock = active.clock
         if clock is None or not clock.threads.owns_current() or _is_tool(1):
+            return real_start(self)
+        if self.name.startswith(_CHILD_WATCHER):
             return real_start(self)
         clock.threads.adopt(self)
         try:

@@ -493,6 +493,7 @@ def test_h12_a_subprocess_costs_no_virtual_time() -> None:
 
     clock = VirtualClock()
     assert clock.run(body(clock)) == (b"done", 0, 0.0)
+    assert clock.notes == []
 
 
 def test_h13_anyio_sleeps_scopes_and_threads() -> None:
