@@ -105,6 +105,7 @@ class Harness:
         self._acting = _Acting(self)
         self._begin_acting: Callable[[], None] | None = None
         self._stack: ExitStack | None = None
+        self._is_watching = False
         if faults is not None:
             self._faults = _injector(seed, faults)
 
@@ -199,11 +200,13 @@ class Harness:
             if self._faults is not None:
                 self._faults.began = self.clock.time
         token = _current.set(self)
+        self._is_watching = True
         listen = self._listening_everywhere if whole_process else self._listening_here
         try:
             with chance.seeded(self.seed), telling(self._remarks), listen():
                 yield
         finally:
+            self._is_watching = False
             _current.reset(token)
 
     def run(
@@ -223,10 +226,16 @@ class Harness:
             Its output.
 
         Raises:
-            RuntimeError: An event loop is running already; await `workflow.execute`
-                there instead.
+            RuntimeError: The harness was not entered, or an event loop is running
+                already; await `workflow.execute` there instead.
         """
         __tracebackhide__ = True
+        if not self._is_watching:
+            msg = (
+                f"{self!r} is not entered, so that nothing would be recorded or "
+                "injected; write `with Harness() as tta:` around tta.run(...)"
+            )
+            raise RuntimeError(msg)
         if asyncio.events._get_running_loop() is not None:
             msg = (
                 "tta.run(...) starts an event loop of its own, and one is running: in "

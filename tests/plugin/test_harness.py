@@ -160,6 +160,34 @@ def test_the_profile_is_there_when_the_command_line_asks(
     run(*plugin, "--hypothesis-profile=tta").assert_outcomes(passed=1)
 
 
+def test_a_harness_that_was_not_entered_runs_nothing() -> None:
+    """Its faults would not strike and its trace stay empty, without a word."""
+    tta = Harness()
+    tta.faults.at("fetch").fail(OSError("down"))
+    with pytest.raises(RuntimeError, match=r"not entered.*write `with Harness\(\)"):
+        tta.run(fetch, "x")
+    assert tta.elapsed == 0.0
+
+
+def test_a_span_that_never_ended_fails_at_the_end() -> None:
+    """A call that somebody began and dropped is told by its path."""
+    kept = []
+
+    async def drop(url: str, context: WorkflowContext) -> str:
+        call = fetch.execute(url, context)
+        call.send(None)
+        kept.append(call)
+        await asyncio.sleep(2)
+        return url
+
+    with (
+        pytest.raises(HarnessError, match="drop/fetch began and never ended"),
+        Harness() as tta,
+    ):
+        tta.run(step(drop), "x")
+    kept[0].close()
+
+
 def test_a_harness_is_entered_once_at_a_time() -> None:
     """A second entry would never be left; one after the other is fine."""
     with Harness() as tta:
