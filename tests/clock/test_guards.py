@@ -288,6 +288,7 @@ def test_a_wait_under_a_time_limit_is_told_by_the_users_line() -> None:
 
 def test_our_own_frames_are_left_out() -> None:
     """A user finds neither the door nor the harness in the line of a task."""
+
     @step
     async def stuck(question: str) -> str:
         await asyncio.Event().wait()
