@@ -16,7 +16,7 @@ import sys
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pytest_tta.clock import active
 from pytest_tta.clock.clock import VirtualClock
@@ -209,12 +209,26 @@ class Harness:
             self._is_watching = False
             _current.reset(token)
 
+    @overload
     def run(
         self,
         workflow: WorkflowPrimitive[A, B] | Callable[[A], Awaitable[B]],
         input_data: A,
         context: WorkflowContext | None = None,
-    ) -> B:
+    ) -> B: ...
+    @overload
+    def run(
+        self,
+        workflow: Callable[[A], B],
+        input_data: A,
+        context: WorkflowContext | None = None,
+    ) -> B: ...
+    def run(
+        self,
+        workflow: WorkflowPrimitive[A, Any] | Callable[[A], Any],
+        input_data: A,
+        context: WorkflowContext | None = None,
+    ) -> Any:
         """Execute a workflow in a fresh event loop in virtual time.
 
         Args:
@@ -242,8 +256,7 @@ class Harness:
                 "an async test write `await workflow.execute(input, WorkflowContext())`"
             )
             raise RuntimeError(msg)
-        output: B = self.clock.run(self._execute(workflow, input_data, context))
-        return output
+        return self.clock.run(self._execute(workflow, input_data, context))
 
     async def _execute(
         self,
