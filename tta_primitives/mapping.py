@@ -152,7 +152,6 @@ class MapPrimitive(
             if settle(group, before):
                 # Raises the cancellation, which counts more than the failure.
                 await asyncio.sleep(0)
-            workers.clear()
             del group
             error.__traceback__ = None
             failure = self._failure(error.exceptions, context)
@@ -160,6 +159,8 @@ class MapPrimitive(
             if self._ordered:
                 return [outputs[index] for index in range(len(outputs))]
             return list(outputs.values())
+        finally:
+            workers.clear()
         # Outside the handler, so that the error does not get the group as its context;
         # and without the local, whose frame the error's traceback will hold.
         try:

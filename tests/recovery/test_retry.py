@@ -661,6 +661,33 @@ async def test_rule_07_all_attempts_see_one_key_and_executions_differ(clock):
     assert context.idempotency_key is None
 
 
+class InTurn(WorkflowPrimitive):
+    """An agent in small: executes one primitive twice, and fails at first."""
+
+    def __init__(self, primitive):
+        self.primitive = primitive
+        self.attempts = 0
+
+    async def execute(self, input_data, context):
+        self.attempts += 1
+        for _ in range(2):
+            await self.primitive.execute(input_data, context)
+        if self.attempts < 3:
+            raise Boom
+        return input_data
+
+
+@virtual
+async def test_rule_07_a_repeated_attempt_repeats_the_keys_of_retries_inside(clock):
+    """Two executions in one attempt are two requests, the same two in the next."""
+    payment = Keyed(failures=0)
+    agent = InTurn(RetryPrimitive(payment))
+    await quick(agent).execute("x", WorkflowContext())
+    first, second, *rest = payment.keys
+    assert first != second
+    assert rest == [first, second, first, second]
+
+
 @virtual
 async def test_the_callers_context_is_not_changed(clock):
     """Deadlines and keys of attempts sit in views of their own."""
@@ -816,11 +843,11 @@ async def test_case_92_a_day_of_retries_takes_no_time_and_repeats(clock):
     for _ in range(2):
         llm = Script(Boom())
         with seeded(1), pytest.raises(Boom, match="boom"):
-            await RetryPrimitive(llm, max_retries=None, max_elapsed=3600).execute(
+            await RetryPrimitive(llm, max_retries=None, max_elapsed=86_400).execute(
                 "x", WorkflowContext()
             )
         totals.append(llm.calls)
-    assert totals[0] == totals[1] > 200
+    assert totals[0] == totals[1] > 5_000
 
 
 @virtual

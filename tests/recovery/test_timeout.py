@@ -10,7 +10,12 @@ import pytest
 from pytest_tta.clock.clock import VirtualClock
 from tests.recovery.doubles import CANCELLED, Boom, Script, chunks_of, virtual
 from tests.recovery.doubles import Stream as Chunks
-from tta_primitives import WorkflowContext, WorkflowPrimitive, step
+from tta_primitives import (
+    ParallelPrimitive,
+    WorkflowContext,
+    WorkflowPrimitive,
+    step,
+)
 from tta_primitives.errors import OpenWrapperError, TimeoutExceededError
 from tta_primitives.performance import CachePrimitive
 from tta_primitives.recovery import FallbackOutcome, RetryPrimitive, TimeoutPrimitive
@@ -282,26 +287,34 @@ async def test_case_h02_of_two_limits_at_one_instant_the_outer_wins(clock):
     assert asyncio.current_task().cancelling() == 0
 
 
-@pytest.mark.parametrize("limit", [2, 5])
+@pytest.mark.parametrize(
+    "inner",
+    [
+        lambda slow: RetryPrimitive(slow, attempt_timeout=30, max_retries=1),
+        lambda slow: limited(slow, 30),
+        step(timeout_seconds=30),
+    ],
+    ids=["retry", "timeout", "step"],
+)
 @virtual
 async def test_case_h02_an_inner_limit_in_another_task_leaves_the_end_to_the_outer(
-    clock, limit
+    clock, events, inner
 ):
     """A branch whose time is that of the whole does not answer for the whole."""
     slow = Script("ok", takes=60)
-    inner = RetryPrimitive(slow, attempt_timeout=30, max_retries=1)
-    outer = TimeoutPrimitive(inner | Script("ok"), timeout_seconds=limit)
+    branches = ParallelPrimitive(step(str) | inner(slow), step(str))
+    nested = ParallelPrimitive(step(str), branches)
     with pytest.raises(
-        TimeoutExceededError, match=f"timeout/parallel took longer than {limit} s"
+        TimeoutExceededError, match="timeout/parallel took longer than 2 s"
     ):
-        await outer.execute("x", WorkflowContext())
-    attempts = RetryPrimitive(
-        inner | Script("ok"), attempt_timeout=limit, max_retries=2, jitter="none"
-    )
+        await limited(nested, 2).execute("x", WorkflowContext())
+    attempts = RetryPrimitive(nested, attempt_timeout=2, max_retries=2, jitter="none")
     with pytest.raises(TimeoutExceededError, match="retry/parallel took longer"):
         await attempts.execute("x", WorkflowContext())
-    assert slow.calls == 1 + 3
-    assert clock.elapsed == 4 * limit + 1.5
+    assert (slow.calls, clock.elapsed) == (1 + 3, 2 + 6 + 1.5)
+    assert [name for name in events.names if name.startswith("timeout")] == [
+        "timeout.expired"
+    ] * 4
 
 
 @virtual
