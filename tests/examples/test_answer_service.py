@@ -29,7 +29,13 @@ def start(*arguments: str, **settings: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
+        preexec_fn=hear_interrupts if os.name == "posix" else None,  # noqa: PLW1509 - it takes no lock
     )
+
+
+def hear_interrupts() -> None:
+    """Undo what a shell does to a job in its background: it ignores Ctrl+C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def run(
