@@ -45,7 +45,10 @@ def telling(remarks: Callable[[], list[str]]) -> Iterator[None]:
     """
     before = describe.path_of_current, describe.remarks
     describe.path_of_current, describe.remarks = _path, remarks
+    # A call that began in this context and ended in another is not left in it.
+    token = _call.set(None)
     try:
         yield
     finally:
+        _call.reset(token)
         describe.path_of_current, describe.remarks = before

@@ -286,3 +286,14 @@ def test_what_nobody_asks_for_is_not_imported(
             assert "pytest_tta.faults" not in sys.modules
     """)
     run_apart("--tta").assert_outcomes(passed=1)
+
+
+def test_a_call_that_ended_elsewhere_is_not_left_behind() -> None:
+    """A run that was given up in mid-call names nobody in the next harness."""
+    with Harness():
+        given_up = fetch.execute("x", WorkflowContext())
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            given_up.send(None)
+    with Harness() as tta:
+        tta.clock.run(asyncio.sleep(1))
+        assert [wait.path for wait in tta.clock.sleeps] == [None]
