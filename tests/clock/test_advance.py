@@ -226,7 +226,7 @@ def test_real_lets_time_pass_as_outside() -> None:
 
 
 def test_real_work_inside_real_has_no_cap() -> None:
-    """Inside real, work may take longer than hold_cap, and its time counts."""
+    """Inside real, work outside the loop may take longer than hold_cap."""
 
     async def body(clock: VirtualClock) -> None:
         with clock.real():

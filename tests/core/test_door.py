@@ -260,9 +260,11 @@ async def test_events_belong_to_the_call_that_emits_them() -> None:
 
 async def test_emit_without_a_call_is_silent() -> None:
     """A context that no call stands behind, or nobody listening, is no error."""
+    log = Log()
     emit(WorkflowContext(), "nobody", hears=1)
-    with listening(observers=(Log(),)):
+    with listening(observers=(log,)):
         emit(WorkflowContext(), "nobody", hears=1)
+    assert log.lines == []
 
 
 async def test_interceptors_act_around_each_other() -> None:
