@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from tta_primitives.errors import CacheKeyError
-from tta_primitives.performance.keys import canonical, digest, memory_key
+from tta_primitives.keys import canonical, digest, memory_key
 
 
 class Point(NamedTuple):

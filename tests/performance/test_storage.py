@@ -20,7 +20,7 @@ from tta_primitives.performance import (
     Serializer,
     Storage,
 )
-from tta_primitives.performance.namespace import namespace_of
+from tta_primitives.namespace import namespace_of
 from tta_primitives.primitive import as_primitive
 
 

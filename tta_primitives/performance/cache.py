@@ -9,9 +9,9 @@ from tta_primitives.context import WorkflowContext
 from tta_primitives.door import emit, is_listening
 from tta_primitives.errors import CacheStorageError
 from tta_primitives.performance.copying import twin_of_error
-from tta_primitives.performance.keys import memory_key
+from tta_primitives.keys import memory_key
 from tta_primitives.performance.memory import Entry, LoopClock, MemoryStorage
-from tta_primitives.performance.namespace import namespace_of
+from tta_primitives.namespace import namespace_of
 from tta_primitives.performance.policy import check_options
 from tta_primitives.performance.records import CacheStats, Counts
 from tta_primitives.performance.shelves import (

@@ -9,7 +9,7 @@ from enum import Enum
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, TypeVar
 
-from tta_primitives.performance.keys import type_name
+from tta_primitives.keys import type_name
 
 __all__ = ["is_immutable", "twin_of_error"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 from tta_primitives.errors import CacheStorageError
 from tta_primitives.performance.copying import is_immutable
-from tta_primitives.performance.keys import canonical, digest, memory_key, type_name
+from tta_primitives.keys import canonical, digest, memory_key, type_name
 from tta_primitives.performance.memory import CopiedEntry, Entry, MemoryStorage
 from tta_primitives.performance.records import Record
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tta_primitives.description import plain
 from tta_primitives.errors import CacheKeyError
-from tta_primitives.performance.keys import canonical, digest, type_name
+from tta_primitives.keys import canonical, digest, type_name
 from tta_primitives.primitive import StepPrimitive, WorkflowPrimitive
 
 if TYPE_CHECKING:
