@@ -1,4 +1,4 @@
-"""What every test session needs: pytester, and our plugin exactly once."""
+"""What every test session needs: pytester, Redis, and our plugin exactly once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.plugin_arguments import PLUGIN_MODULES
 
-pytest_plugins = ["pytester", *PLUGIN_MODULES]
+pytest_plugins = ["pytester", "tests.redis_server", *PLUGIN_MODULES]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
