@@ -1,0 +1,1 @@
+"""Which library breaks which case: `python -m tests.comparison`."""

@@ -1,0 +1,168 @@
+"""The page that shows what was found: written here, and read again by its test."""
+
+from __future__ import annotations
+
+import platform
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tests.comparison.cases import OURS, Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tests.comparison.cases import Area, Library
+    from tests.comparison.running import Findings
+
+__all__ = ["Page", "read", "versions", "written"]
+
+_HEAD = """\
+# Who breaks which case
+
+<!-- Made by `python -m tests.comparison`: change the probes, not this page. -->
+
+Each row is a case of what a library of this kind must do. Each cell was found out by a
+probe: a small function below `tests/comparison` that uses the library as its own
+documentation says, configured as well as it can be for the case. The number leads to
+our own test of the case, which has it in its name: `test_case_38_...`. The column `tta`
+is this library.
+
+**keeps**
+: what was seen is right
+
+**breaks**
+: what was seen instead, twice in a row
+
+**-**
+: the library has no such thing
+
+Figures of time and chance vary from run to run; the verdicts should not. Run the probes
+with the libraries that you have installed:
+
+```sh
+python -m pip install -e ".[dev,bench]"
+python -m tests.comparison
+```
+
+It takes half a minute and writes this page anew, so that a library that has become
+better is shown so. If a probe does a library wrong, please say so: that is a bug here.
+"""
+_MARKS = {
+    "keeps": "keeps",
+    "lacks": "-",
+    "absent": "absent",
+    "no server": "no server",
+    "breaks": "**breaks**",
+    "could not run": "could not be run",
+}
+
+
+def versions(areas: Sequence[Area]) -> dict[str, str]:
+    """Return the version of each library that we are compared with."""
+    return {
+        _home(library.name): _version(library)
+        for area in areas
+        for library in area.libraries
+        if library.name != OURS
+    }
+
+
+def _home(name: str) -> str:
+    """Return the library that a column is about: it may show one of several ways."""
+    return "asyncio" if name.startswith("asyncio.") else name.partition(",")[0]
+
+
+def _version(library: type[Library]) -> str:
+    if not library.distribution:
+        return f"of Python {platform.python_version()}"
+    return library.installed() or "not installed"
+
+
+def written(areas: Sequence[Area], findings: Findings, of: dict[str, str]) -> str:
+    """Return the page.
+
+    Args:
+        areas: What is compared.
+        findings: What was found out.
+        of: The versions of the libraries.
+    """
+    parts = [_HEAD, "## Versions\n", *_versions(of)]
+    for area in areas:
+        parts += [f"\n## {area.title}\n", *_table(area, findings)]
+    return "\n".join(parts) + "\n"
+
+
+def _versions(of: dict[str, str]) -> Iterator[str]:
+    yield "| library | version |"
+    yield "| --- | --- |"
+    for name, version in of.items():
+        yield f"| {name} | {version} |"
+
+
+def _table(area: Area, findings: Findings) -> Iterator[str]:
+    names = [library.name for library in area.libraries]
+    yield f"| case | what must hold | {' | '.join(names)} |"
+    yield f"| --- | --- |{' --- |' * len(names)}"
+    for case in area.cases:
+        cells = [_cell(findings[area.title, name, case.key]) for name in names]
+        yield f"| {case.number} | {_text(case.what)} | {' | '.join(cells)} |"
+
+
+def _cell(finding: Finding) -> str:
+    mark = _MARKS[finding.verdict]
+    return f"{mark}: {_text(finding.seen)}" if finding.seen else mark
+
+
+def _text(text: str) -> str:
+    """Return text for a cell of a table, where nothing in it has a meaning."""
+    return re.sub(r"([|<>\[\]*_])", r"\\\1", " ".join(text.split()))
+
+
+@dataclass
+class Page:
+    """What a page says.
+
+    Attributes:
+        versions: Of each library.
+        cells: By the area, the case and the library.
+    """
+
+    versions: dict[str, str] = field(default_factory=dict)
+    cells: dict[tuple[str, str, str], str] = field(default_factory=dict)
+
+    def comparable(self, other: Page) -> dict[tuple[str, str, str], str]:
+        """Return the cells that must be the same on another page.
+
+        They are about this library, or about one of the same version. Numbers in them
+        are left out, and so are cells that one of both had no server for.
+        """
+        return {
+            key: re.sub(r"\d+(\.\d+)?", "#", cell)
+            for key, cell in self.cells.items()
+            if self._is_same(key[2], other)
+            if "no server" not in {cell, other.cells.get(key)}
+        }
+
+    def _is_same(self, name: str, other: Page) -> bool:
+        home = _home(name)
+        return name == OURS or self.versions[home] == other.versions.get(home)
+
+
+def read(text: str) -> Page:
+    """Return what a page says."""
+    page, area, names = Page(), "", []
+    for line in text.splitlines():
+        if line.startswith("## "):
+            area, names = line[3:], []
+        if not line.startswith("| ") or line.startswith("| ---"):
+            continue
+        cells = re.split(r"(?<!\\) \| ", line[2:-2])
+        if not names:
+            names = cells
+        elif area == "Versions":
+            page.versions[cells[0]] = cells[1]
+        else:
+            for name, cell in zip(names[2:], cells[2:], strict=True):
+                page.cells[area, cells[1], name] = cell
+    return page
