@@ -5,12 +5,15 @@ from __future__ import annotations
 from tta_primitives.recovery.alternatives import FallbackOutcome
 from tta_primitives.recovery.attempts import Attempt, attempts_of
 from tta_primitives.recovery.budget import RetryBudget
+from tta_primitives.recovery.bulkhead import BulkheadPrimitive, BulkheadStats
 from tta_primitives.recovery.fallback import FallbackPrimitive
 from tta_primitives.recovery.retry import RetryPrimitive
 from tta_primitives.recovery.timeout import TimeoutPrimitive
 
 __all__ = [
     "Attempt",
+    "BulkheadPrimitive",
+    "BulkheadStats",
     "FallbackOutcome",
     "FallbackPrimitive",
     "RetryBudget",
