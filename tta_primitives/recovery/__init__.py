@@ -6,6 +6,11 @@ from tta_primitives.recovery.alternatives import FallbackOutcome
 from tta_primitives.recovery.attempts import Attempt, attempts_of
 from tta_primitives.recovery.budget import RetryBudget
 from tta_primitives.recovery.bulkhead import BulkheadPrimitive, BulkheadStats
+from tta_primitives.recovery.circuit_breaker import (
+    CircuitBreakerPrimitive,
+    CircuitBreakerStats,
+)
+from tta_primitives.recovery.circuit_policy import CircuitStateChange
 from tta_primitives.recovery.fallback import FallbackPrimitive
 from tta_primitives.recovery.retry import RetryPrimitive
 from tta_primitives.recovery.timeout import TimeoutPrimitive
@@ -14,6 +19,9 @@ __all__ = [
     "Attempt",
     "BulkheadPrimitive",
     "BulkheadStats",
+    "CircuitBreakerPrimitive",
+    "CircuitBreakerStats",
+    "CircuitStateChange",
     "FallbackOutcome",
     "FallbackPrimitive",
     "RetryBudget",
