@@ -90,6 +90,13 @@ class Bucket:
         """Note that a call starts now, which must be due."""
         raise NotImplementedError
 
+    def enter(self, now: float, cost: float) -> bool:
+        """Take the units of a call if it is due now; tell whether it is."""
+        if self.due(now, cost) > now + SLACK:
+            return False
+        self.take(now, cost)
+        return True
+
     def give_back(self, taken_at: float, cost: float) -> None:
         """Take back that a call has started, a moment ago."""
         raise NotImplementedError
@@ -147,6 +154,21 @@ class TokenBucket(Bucket):
         self._spent += cost
         self._reckon()
 
+    def enter(self, now: float, cost: float) -> bool:
+        """Take the units of a call if there are enough; tell whether there were."""
+        # As `due` and `take`, at half their price: this is in the way of every call.
+        limit, spent = self._limit, self._spent + cost
+        soon = now + SLACK
+        if now > self.full_at + SLACK:
+            self._since, spent = now, cost
+        elif self.closed_until > soon or (
+            self._since + (spent - limit.capacity) * limit.period / limit.rate > soon
+        ):
+            return False
+        self._spent = spent
+        self.full_at = self._since + spent * limit.period / limit.rate
+        return True
+
     def give_back(self, taken_at: float, cost: float) -> None:  # noqa: ARG002 - as its base
         """Put the units of a call back."""
         # Not below 0: a penalty may have emptied it in between.
@@ -199,6 +221,17 @@ class LeakyBucket(TokenBucket):
         start = since + self._limit.seconds_for(spent + ahead)
         return max(start, self.closed_until)
 
+    def enter(self, now: float, cost: float) -> bool:
+        """Let a call out if the one before has run out; tell whether it has."""
+        limit, full_at = self._limit, self.full_at
+        if full_at > now + SLACK:
+            return False
+        if now > full_at + SLACK:
+            self._since, self._spent = now, 0.0
+        spent = self._spent = self._spent + cost
+        self.full_at = self._since + spent * limit.period / limit.rate
+        return True
+
     def penalize(self, until: float) -> None:
         """Let the next start when the penalty is over."""
         self.closed_until = max(self.closed_until, until)
@@ -244,6 +277,20 @@ class SlidingWindow(Bucket):
         last = bisect_left(self._sums, must_go, lo=self._first)
         start = self._times[last] + self._limit.period
         return max(start, self.closed_until)
+
+    def enter(self, now: float, cost: float) -> bool:
+        """Remember a start if it fits in; tell whether it does."""
+        times, sums = self._times, self._sums
+        if times and times[self._first] <= now - self._limit.period + SLACK:
+            self._forget(now)
+        total = (sums[-1] if sums else 0.0) + cost
+        if self.closed_until > now + SLACK or (
+            total - self._limit.rate - _CRUMB > self._gone
+        ):
+            return False
+        sums.append(total)
+        times.append(now)
+        return True
 
     def take(self, now: float, cost: float) -> None:
         """Remember a start."""

@@ -238,8 +238,10 @@ class RateLimitPrimitive(Wrapper[In, Out]):
         return self._checked_units("cost", cost)
 
     def _checked_units(self, name: str, value: object) -> float:
-        units = check_number(name, value)
         capacity = self._limit.capacity
+        if type(value) is int and 0 < value <= capacity:
+            return value
+        units = check_number(name, value)
         if units > capacity:
             what = "rate" if self.algorithm == "sliding_window" else "burst"
             msg = (
@@ -325,31 +327,33 @@ class RateLimitPrimitive(Wrapper[In, Out]):
             units = self._checked_units("cost(input, context)", asked)
         if self.key is not None:
             key = _checked_key(self.key(input_data, context))
-        if self._shared is None or not await self._enter_shared(
-            self._shared, key, units, context
+        shared = self._shared
+        if shared is not None and (
+            await self._enter_shared(shared, key, units, context)
         ):
-            await self._enter(key, units, context)
-        return key
-
-    async def _enter(
-        self, key: Hashable, units: float, context: WorkflowContext
-    ) -> None:
+            return key
         lanes = self._by_loop.here()
         now = lanes.now()
         lane = lanes.lane(key, now)
         if self._is_plain:
             self._lane = lane
-        if lane.enter(lanes.loop, units):
-            return
+        if not lane.enter_at(now, units):
+            await self._queue(lane, units, now, context)
+        return key
+
+    async def _queue(
+        self, lane: Lane, units: float, now: float, context: WorkflowContext
+    ) -> None:
+        """Wait for the start of a call that cannot start at once."""
         due, latest = lane.due(now, units), self._latest(now, context)
         if due > latest or not lane.has_room(now, units):
             raise self._exceeded(due - now, context)
-        lanes.counts.delayed += 1
+        self._by_loop.counts.delayed += 1
         if is_listening():
             emit(context, "rate_limit.delayed", seconds=round(due - now, 9))
         waiter = lane.join(units, now, latest)
         if not await self._wait(waiter):
-            raise self._exceeded(waiter.due - lanes.now(), context)
+            raise self._exceeded(waiter.due - lane.loop.time(), context)
 
     async def _wait(self, waiter: Waiter) -> bool:
         """Wait in the queue; tell whether the call may start, or is too late now."""

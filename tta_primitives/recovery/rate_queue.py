@@ -20,10 +20,10 @@ __all__ = ["Counts", "Lane", "Lanes", "LanesByLoop", "Waiter"]
 
 # A plan of starts is made anew when it is off by this share of what it covers.
 _PLAN_TOLERANCE: Final = 0.01
-# With each call so many keys are looked at, and one more for each so many that there
-# are: what a burst of keys has left is soon gone.
-_SWEPT: Final = 2
-_SHARE: Final = 1000
+# With each call so many keys are looked at that are still in use, and so many idle ones
+# are forgotten at most: what a burst of keys has left is soon gone.
+_LOOKED_AT: Final = 2
+_FORGOTTEN: Final = 50
 
 
 class Counts:
@@ -128,11 +128,17 @@ class Lane:
         if self.waiting or owner.loop is not loop:
             return False
         now = loop.time()
-        if now < owner.seen or self.bucket.due(now, cost) > now + SLACK:
+        if now < owner.seen or not self.bucket.enter(now, cost):
             return False
         owner.seen = now
-        self.bucket.take(now, cost)
         owner.counts.admitted += 1
+        return True
+
+    def enter_at(self, now: float, cost: float) -> bool:
+        """Do the same at a time that was read already, on the right loop."""
+        if self.waiting or not self.bucket.enter(now, cost):
+            return False
+        self._owner.counts.admitted += 1
         return True
 
     def due(self, now: float, cost: float) -> float:
@@ -318,14 +324,17 @@ class Lanes:
         lane = self.by_key.get(key)
         if lane is None:
             lane = self.by_key[key] = Lane(self)
-        self._sweep(now, lane)
+        if len(self.by_key) > 1:
+            self._sweep(now, lane)
         return lane
 
     def forget_idle(self) -> None:
         """Forget all keys that are as good as new."""
-        now = self.now()
-        for key in [key for key, lane in self.by_key.items() if lane.is_idle(now)]:
-            del self.by_key[key]
+        now, every = self.now(), self.by_key
+        # Not deleted one by one: that would keep a table as large as it ever was.
+        self.by_key = OrderedDict(
+            (key, lane) for key, lane in every.items() if not lane.is_idle(now)
+        )
 
     def move_to(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Go on in another loop, after this one was closed; tell whether that can be.
@@ -340,11 +349,14 @@ class Lanes:
     def _sweep(self, now: float, used: Lane) -> None:
         """Look at a few keys, in turn, and forget those that are idle."""
         by_key = self.by_key
-        count = len(by_key)
-        for _ in range(min(_SWEPT + count // _SHARE, count - 1)):
+        living = 0
+        for _ in range(min(_FORGOTTEN, len(by_key) - 1)):
             key, lane = by_key.popitem(last=False)
             if lane is used or not lane.is_idle(now):
                 by_key[key] = lane
+                living += 1
+                if living == _LOOKED_AT:
+                    return
 
     def _begin_anew(self, now: float) -> None:
         self.seen = now
