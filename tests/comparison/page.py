@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.comparison.cases import OURS, Finding
+from tests.comparison.cases import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,14 +28,11 @@ documentation says, configured as well as it can be for the case. The number lea
 our own test of the case, which has it in its name: `test_case_38_...`. The column `tta`
 is this library.
 
-**keeps**
-: what was seen is right
-
-**breaks**
-: what was seen instead, twice in a row
-
-**-**
-: the library has no such thing
+| mark | meaning |
+| --- | --- |
+| ✓ | the case is kept |
+| ✗ | it is broken, twice in a row; what was seen stands below the table |
+| - | the library has no such thing |
 
 Figures of time and chance vary from run to run; the verdicts should not. Run the probes
 with the libraries that you have installed:
@@ -49,12 +46,12 @@ It takes half a minute and writes this page anew, so that a library that has bec
 better is shown so. If a probe does a library wrong, please say so: that is a bug here.
 """
 _MARKS = {
-    "keeps": "keeps",
+    "keeps": "✓",
+    "breaks": "✗",
     "lacks": "-",
     "absent": "absent",
     "no server": "no server",
-    "breaks": "**breaks**",
-    "could not run": "could not be run",
+    "could not run": "?",
 }
 
 
@@ -87,10 +84,10 @@ def written(areas: Sequence[Area], findings: Findings, of: dict[str, str]) -> st
         findings: What was found out.
         of: The versions of the libraries.
     """
-    parts = [_HEAD, "## Versions\n", *_versions(of)]
+    parts = [_HEAD]
     for area in areas:
-        parts += [f"\n## {area.title}\n", *_table(area, findings)]
-    return "\n".join(parts) + "\n"
+        parts += [f"## {area.title}\n", *_table(area, findings), ""]
+    return "\n".join([*parts, "## Versions\n", *_versions(of)]) + "\n"
 
 
 def _versions(of: dict[str, str]) -> Iterator[str]:
@@ -103,15 +100,29 @@ def _versions(of: dict[str, str]) -> Iterator[str]:
 def _table(area: Area, findings: Findings) -> Iterator[str]:
     names = [library.name for library in area.libraries]
     yield f"| case | what must hold | {' | '.join(names)} |"
-    yield f"| --- | --- |{' --- |' * len(names)}"
+    yield f"| --- | --- |{' :-: |' * len(names)}"
     for case in area.cases:
-        cells = [_cell(findings[area.title, name, case.key]) for name in names]
-        yield f"| {case.number} | {_text(case.what)} | {' | '.join(cells)} |"
+        marks = [_MARKS[findings[area.title, n, case.key].verdict] for n in names]
+        yield f"| {case.number} | {_text(case.what)} | {' | '.join(marks)} |"
+    seen = list(_seen(area, findings))
+    if seen:
+        yield ""
+        yield from seen
 
 
-def _cell(finding: Finding) -> str:
-    mark = _MARKS[finding.verdict]
-    return f"{mark}: {_text(finding.seen)}" if finding.seen else mark
+def _seen(area: Area, findings: Findings) -> Iterator[str]:
+    """Yield a line for each case that somebody breaks, with what was seen."""
+    for case in area.cases:
+        by_text: dict[str, list[str]] = {}
+        for library in area.libraries:
+            finding = findings[area.title, library.name, case.key]
+            if finding.seen:
+                by_text.setdefault(_text(finding.seen), []).append(library.name)
+        if by_text:
+            told = " · ".join(
+                f"{' & '.join(names)}: {seen}" for seen, names in by_text.items()
+            )
+            yield f"- *{_text(case.what)}*: {told}"
 
 
 def _text(text: str) -> str:
@@ -125,23 +136,25 @@ class Page:
 
     Attributes:
         versions: Of each library.
-        cells: By the area, the case and the library.
+        marks: By the area, the case and the library.
+        seen: What was seen instead, by the same.
     """
 
     versions: dict[str, str] = field(default_factory=dict)
-    cells: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    marks: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    seen: dict[tuple[str, str, str], str] = field(default_factory=dict)
 
-    def comparable(self, other: Page) -> dict[tuple[str, str, str], str]:
-        """Return the cells that must be the same on another page.
+    def comparable(self, other: Page) -> dict[tuple[str, str, str], tuple[str, str]]:
+        """Return the marks that must be the same on another page, and what was seen.
 
-        They are about this library, or about one of the same version. Numbers in them
-        are left out, and so are cells that one of both had no server for.
+        They are about this library, or about one of the same version. Numbers are left
+        out, and so are the cases that one of both had no server for.
         """
         return {
-            key: re.sub(r"\d+(\.\d+)?", "#", cell)
-            for key, cell in self.cells.items()
+            key: (mark, re.sub(r"\d+(\.\d+)?", "#", self.seen.get(key, "")))
+            for key, mark in self.marks.items()
             if self._is_same(key[2], other)
-            if "no server" not in {cell, other.cells.get(key)}
+            if "no server" not in {mark, other.marks.get(key)}
         }
 
     def _is_same(self, name: str, other: Page) -> bool:
@@ -155,14 +168,19 @@ def read(text: str) -> Page:
     for line in text.splitlines():
         if line.startswith("## "):
             area, names = line[3:], []
-        if not line.startswith("| ") or line.startswith("| ---"):
-            continue
-        cells = re.split(r"(?<!\\) \| ", line[2:-2])
-        if not names:
-            names = cells
-        elif area == "Versions":
-            page.versions[cells[0]] = cells[1]
-        else:
-            for name, cell in zip(names[2:], cells[2:], strict=True):
-                page.cells[area, cells[1], name] = cell
+        elif line.startswith("- *"):
+            what, told = line[3:].split("*: ", 1)
+            for part in told.split(" · "):
+                libraries, seen = part.split(": ", 1)
+                for name in libraries.split(" & "):
+                    page.seen[area, what, name] = seen
+        elif area and line.startswith("| ") and not line.startswith("| ---"):
+            cells = re.split(r"(?<!\\) \| ", line[2:-2])
+            if not names:
+                names = cells
+            elif area == "Versions":
+                page.versions[cells[0]] = cells[1]
+            else:
+                for name, mark in zip(names[2:], cells[2:], strict=True):
+                    page.marks[area, cells[1], name] = mark
     return page

@@ -19,6 +19,8 @@ from tests.comparison.cases import (
     verdict,
 )
 
+FIRST = r"One of \[two\] \| holds"
+
 
 class Ours(Library):
     name = OURS
@@ -73,15 +75,17 @@ def text_of(area):
 
 
 def test_page_shows_what_was_found(area) -> None:
-    """A row for each case, a cell for each library; what was seen stands beside."""
+    """A row for each case, a mark for each library; what was seen stands below."""
     lines = text_of(area).splitlines()
-    seen = r"**breaks**: 3 \<things\> of 2.5"
-    assert lines[-5:] == [
+    begin = lines.index("## Things") + 2
+    assert lines[begin : begin + 7] == [
         "| case | what must hold | tta | other, as decorator | gone | asyncio.thing |",
-        "| --- | --- | --- | --- | --- | --- |",
-        rf"| 1, 2 | One of \[two\] \| holds | keeps | {seen} | absent | {seen} |",
-        "| rule 9 | It is there | keeps | - | absent | - |",
+        "| --- | --- | :-: | :-: | :-: | :-: |",
+        r"| 1, 2 | One of \[two\] \| holds | ✓ | ✗ | absent | ✗ |",
+        "| rule 9 | It is there | ✓ | - | absent | - |",
         "| 3 | It asks a server | no server | no server | absent | no server |",
+        "",
+        rf"- *{FIRST}*: other, as decorator & asyncio.thing: 3 \<things\> of 2.5",
     ]
 
 
@@ -95,25 +99,28 @@ def test_page_names_the_versions(area) -> None:
 
 
 def test_page_is_read_as_it_was_written(area) -> None:
-    """Versions and cells come back."""
+    """Versions, marks, and what was seen come back."""
     found = page.read(text_of(area))
     assert found.versions == page.versions([area])
-    assert len(found.cells) == 12
-    assert found.cells["Things", "It is there", OURS] == "keeps"
+    assert len(found.marks) == 12
+    assert found.marks["Things", "It is there", OURS] == "✓"
+    assert found.seen == {
+        ("Things", FIRST, name): r"3 \<things\> of 2.5"
+        for name in ("other, as decorator", "asyncio.thing")
+    }
 
 
 def test_only_what_must_be_the_same_is_compared(area) -> None:
     """Numbers vary, other versions may do better, and not everybody has a server."""
-    found = page.read(text_of(area))
-    first = r"One of \[two\] \| holds"
-    assert found.comparable(found)["Things", first, "other, as decorator"] == (
-        r"**breaks**: # \<things\> of #"
+    found, other = page.read(text_of(area)), page.read(text_of(area))
+    assert found.comparable(found)["Things", FIRST, "other, as decorator"] == (
+        "✗",
+        r"# \<things\> of #",
     )
-    other = page.read(text_of(area))
     other.versions["other"] = "0.1"
     kept = {(case, name) for _, case, name in found.comparable(other)}
     assert kept == {
-        *[(first, name) for name in (OURS, "gone", "asyncio.thing")],
+        *[(FIRST, name) for name in (OURS, "gone", "asyncio.thing")],
         *[("It is there", name) for name in (OURS, "gone", "asyncio.thing")],
         ("It asks a server", "gone"),
     }
@@ -210,5 +217,6 @@ def test_page_says_what_the_probes_find() -> None:
     committed = page.read(program.PATH.read_text("utf-8"))
     made = page.read(program.text())
     assert made.comparable(committed) == committed.comparable(made)
-    ours = {cell for key, cell in made.cells.items() if key[2] == OURS}
-    assert ours <= {"keeps", "-", "no server"}
+    ours = {key: mark for key, mark in made.marks.items() if key[2] == OURS}
+    broken = {key for key, mark in ours.items() if mark not in {"✓", "-", "no server"}}
+    assert broken == set()
