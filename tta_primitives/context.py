@@ -135,13 +135,13 @@ class ItemKeys:
     """The keys of one item of many that are processed at one path.
 
     Args:
-        index: Which item it is.
+        index: Which item it is; a number, or a text for what is no item of a map.
         outer: The scope that all of them are in.
     """
 
     __slots__ = ("_index", "_outer")
 
-    def __init__(self, index: int, outer: Keys) -> None:
+    def __init__(self, index: int | str, outer: Keys) -> None:
         self._index = index
         self._outer = outer
 
@@ -431,7 +431,7 @@ class WorkflowContext:
         if isinstance(self._key, KeyScope):
             self._key = self._key.again()
 
-    def open_item(self, index: int) -> None:
+    def open_item(self, index: int | str) -> None:
         """Make idempotency keys differ from those of the other items of a map."""
         if isinstance(self._key, str):
             self._key = f"{self._key}[{index}]"

@@ -11,7 +11,15 @@ from tta_primitives.recovery.circuit_breaker import (
     CircuitBreakerStats,
 )
 from tta_primitives.recovery.circuit_policy import CircuitStateChange
+from tta_primitives.recovery.compensation import (
+    CompensationPrimitive,
+    CompensationStats,
+    SagaPrimitive,
+    SagaRecord,
+    SagaStats,
+)
 from tta_primitives.recovery.fallback import FallbackPrimitive
+from tta_primitives.recovery.rate_limit import RateLimitPrimitive, RateLimitStats
 from tta_primitives.recovery.retry import RetryPrimitive
 from tta_primitives.recovery.timeout import TimeoutPrimitive
 
@@ -22,10 +30,17 @@ __all__ = [
     "CircuitBreakerPrimitive",
     "CircuitBreakerStats",
     "CircuitStateChange",
+    "CompensationPrimitive",
+    "CompensationStats",
     "FallbackOutcome",
     "FallbackPrimitive",
+    "RateLimitPrimitive",
+    "RateLimitStats",
     "RetryBudget",
     "RetryPrimitive",
+    "SagaPrimitive",
+    "SagaRecord",
+    "SagaStats",
     "TimeoutPrimitive",
     "attempts_of",
 ]

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from tta_primitives.errors import CircuitOpenError, ExecutionRejectedError
+from tta_primitives.errors import (
+    CircuitOpenError,
+    ExecutionRejectedError,
+    SagaCompensationError,
+)
 from tta_primitives.recovery.hints import header, is_mute, status
 
 if TYPE_CHECKING:
@@ -51,10 +55,12 @@ def is_retryable(error: Exception) -> bool:
     """Tell whether an error leaves hope: it does not say that it is permanent.
 
     Permanent are HTTP statuses that repeat themselves, an explicit
-    `x-should-retry: false`, an exhausted quota, an open circuit, and programming
-    errors. An explicit `x-should-retry: true` outweighs the status. A group is
-    retryable if all its leaves are.
+    `x-should-retry: false`, an exhausted quota, an open circuit, a saga that could not
+    be undone, and programming errors. An explicit `x-should-retry: true` outweighs the
+    status. A group is retryable if all its leaves are.
     """
+    if isinstance(error, SagaCompensationError):
+        return False
     if isinstance(error, ExceptionGroup):
         return all(map(is_retryable, error.exceptions))
     if isinstance(error, (*PROGRAMMING_ERRORS, CircuitOpenError)):
