@@ -365,6 +365,7 @@ async def test_the_counters_tell_what_happened() -> None:
         refreshes=0,
         load_errors=1,
         errors=0,
+        lease_waits=0,
         evictions=1,
         size=1,
     )

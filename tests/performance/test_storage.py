@@ -12,6 +12,7 @@ import pytest
 from tests.performance.tools import Loads, SlowStorage, hearing, virtual
 from tta_primitives import WorkflowContext, WorkflowPrimitive, step
 from tta_primitives.errors import CacheStorageError
+from tta_primitives.namespace import namespace_of
 from tta_primitives.performance import (
     CachePrimitive,
     JsonSerializer,
@@ -20,7 +21,6 @@ from tta_primitives.performance import (
     Serializer,
     Storage,
 )
-from tta_primitives.namespace import namespace_of
 from tta_primitives.primitive import as_primitive
 
 
@@ -263,10 +263,10 @@ async def test_a_storage_elsewhere_sees_texts_and_bytes() -> None:
         Loads({"a": [1, None]}).load, ttl=60, storage=storage, namespace="n", tags=["t"]
     )
     await cache.execute("k", ctx())
-    key = "tta:n:1:d42c0e6ce5f3a0a3c1e2d7ed0c3e8e4f"
+    key = "tta:cache:n:1:d42c0e6ce5f3a0a3c1e2d7ed0c3e8e4f"
     [(written, (record, _))] = storage.records.items()
-    assert (written[:8], len(written)) == (key[:8], len(key))
-    assert record == Record(b'{"a":[1,null]}', 60.0, 60.0, ("t",))
+    assert (written[:14], len(written)) == (key[:14], len(key))
+    assert record == Record(b'json:{"a":[1,null]}', 60.0, 60.0, ("t",))
     assert (cache.stats.size, cache.stats.evictions) == (None, 0)
 
 
@@ -297,7 +297,7 @@ async def test_case_71_a_corrupted_payload_is_a_miss_with_an_event() -> None:
     storage.records[key] = (Record(b"\x80\x04 not JSON", 60, 60), 0.0)
     with hearing() as ear:
         assert [await cache.execute("k", ctx()) for _ in range(2)] == [2, 2]
-    assert ear.names == ["cache.error", "cache.miss", "cache.hit"]
+    assert ear.names == ["cache.corrupt", "cache.miss", "cache.hit"]
 
 
 @pytest.mark.parametrize("what", ["read", "write"])

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
+from asyncio import get_running_loop
 from typing import TYPE_CHECKING, Any, Literal, Required, TypedDict, overload
 
 from tta_primitives.context import WorkflowContext
 from tta_primitives.door import emit, is_listening
 from tta_primitives.errors import CacheStorageError
-from tta_primitives.performance.copying import twin_of_error
 from tta_primitives.keys import memory_key
-from tta_primitives.performance.memory import Entry, LoopClock, MemoryStorage
 from tta_primitives.namespace import namespace_of
+from tta_primitives.performance import freshness
+from tta_primitives.performance.copying import twin_of_error
+from tta_primitives.performance.freshness import Slip
+from tta_primitives.performance.leases import Lease, turn
+from tta_primitives.performance.memory import Entry, LoopClock, MemoryStorage
 from tta_primitives.performance.policy import check_options
-from tta_primitives.performance.records import CacheStats, Counts
+from tta_primitives.performance.records import CacheStats, Counts, Record
 from tta_primitives.performance.shelves import (
+    CorruptRecordError,
     Found,
     MemoryShelf,
     Shelf,
@@ -29,8 +34,11 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from typing import Unpack
 
+    from redis.asyncio import Redis
+
     from tta_primitives.performance.policy import KeyFunction, TagFunction
-    from tta_primitives.performance.storage import Serializer, Storage
+    from tta_primitives.performance.serializers import Serializer
+    from tta_primitives.performance.storage import Storage
     from tta_primitives.primitive import A, B, WorkflowPrimitive
     from tta_primitives.recovery.classify import ErrorFilter
 
@@ -43,7 +51,7 @@ class CacheOptions(TypedDict, total=False):
     """The options of a cache, as `CachePrimitive` documents them."""
 
     ttl: Required[float | timedelta | Callable[[Any], float | timedelta]]
-    storage: Storage | MemoryStorage | None
+    storage: Storage | MemoryStorage | Redis | None
     max_size: int
     key_fn: KeyFunction | None
     namespace: str | None
@@ -57,9 +65,10 @@ class CacheOptions(TypedDict, total=False):
     cache_if: Callable[[Any], object] | None
     single_flight: bool
     copy: Literal["auto", "deep", "none"]
-    serializer: Literal["json"] | Serializer
+    serializer: Literal["json", "msgpack"] | Serializer
     fail_open: bool
     tags: Iterable[str] | TagFunction | None
+    lease: float | timedelta
 
 
 _DEFAULTS: dict[str, Any] = {
@@ -80,6 +89,7 @@ _DEFAULTS: dict[str, Any] = {
     "serializer": "json",
     "fail_open": True,
     "tags": None,
+    "lease": 5.0,
 }
 
 
@@ -100,8 +110,8 @@ class CachePrimitive(Wrapper[In, Out]):
         primitive: What is executed on a miss; None for an open cache.
         ttl: Seconds for which a value is fresh, or a function of the value that
             returns them; 0 keeps nothing, `math.inf` keeps for ever.
-        storage: Where entries are kept: a `MemoryStorage` or an object with the methods
-            of `Storage`. None for memory of its own.
+        storage: Where entries are kept: a `redis.asyncio.Redis`, a `MemoryStorage`, or
+            an object with the methods of `Storage`. None for memory of its own.
         max_size: The number of entries in memory; the least recently used goes first. A
             storage that is given has its own limit.
         key_fn: A function of the input, or of the input and the context, that returns
@@ -127,22 +137,32 @@ class CachePrimitive(Wrapper[In, Out]):
         copy: "auto" hands out immutable values as they are and copies of all others,
             "deep" copies always, "none" never. Values of a storage outside of this
             process are read anew for each caller.
-        serializer: Makes bytes of values for such a storage: "json", or an object with
-            `dumps` and `loads`.
+        serializer: Makes bytes of values for such a storage: "json", "msgpack", or an
+            object with `dumps` and `loads`.
         fail_open: Whether a failing storage is a miss and an event, rather than a
             CacheStorageError.
         tags: Texts by which `invalidate_tags` finds entries, or a function of the input
             and the value that returns them.
+        lease: Seconds after which other processes no longer wait for one that loads a
+            key and has died; 0 lets each of them load for itself. Only a storage with
+            the methods of `LeaseStorage` has leases, as Redis does.
+
+    Around another cache, with nothing between them but retries, timeouts and the like,
+    a value is kept no longer than it is fresh there, and what is forgotten here is
+    forgotten there as well.
 
     Raises:
         TypeError: An argument is of the wrong kind.
         ValueError: An argument has a value that is not allowed; or a shared storage is
             used around a lambda or a local function without a `namespace`.
+        ImportError: `serializer="msgpack"` without the package.
     """
 
     # What `execute` reads; an open cache, and one that must look closer, finds nothing.
     _entries: Mapping[Hashable, Entry] = {}
     _is_keyed_by_input: bool = False
+    # Whether a cache around this one asks how fresh its answers are.
+    _has_outer: bool = False
 
     @overload
     def __init__(
@@ -210,6 +230,10 @@ class CachePrimitive(Wrapper[In, Out]):
         policy = self._policy
         shelf, self._memory = self._make_shelf(primitive)
         super()._wrap(primitive)
+        self._inner = _cache_below(primitive)
+        if self._inner is not None:
+            self._inner._be_below()
+        self._leases = policy.leases
         self._shelf: Shelf = shelf
         self._counts = Counts()
         self._flights = Flights()
@@ -218,12 +242,18 @@ class CachePrimitive(Wrapper[In, Out]):
         self._failing: set[Hashable] = set()
         self._logged: set[type] = set()
         self._needs_position = primitive._needs_position or policy.stale_window > 0
-        self._reads_deadline = primitive._reads_deadline
+        # Who waits for another process waits only while there is time to load.
+        self._reads_deadline = primitive._reads_deadline or policy.leases is not None
         self._is_keyed_by_input = policy.key_fn is None and policy.storage is None
         if self._memory is not None and policy.storage is None:
             self._clock: LoopClock = self._memory.clock
             self._touch = self._memory.entries.move_to_end
             self._entries = {} if policy.early_refresh else self._memory.entries
+
+    def _be_below(self) -> None:
+        """Tell a cache around this one how fresh its answers are, from now on."""
+        self._has_outer = True
+        self._entries = {}
 
     def _make_shelf(
         self, primitive: WorkflowPrimitive[Any, Any]
@@ -234,7 +264,7 @@ class CachePrimitive(Wrapper[In, Out]):
             memory = MemoryStorage(policy.max_size)
             return MemoryShelf(memory, None, policy.copy), memory
         namespace = policy.namespace or namespace_of(primitive)
-        prefix = f"tta:{namespace}:{policy.version}:"
+        prefix = f"tta:cache:{namespace}:{policy.version}:"
         if isinstance(storage, MemoryStorage):
             return MemoryShelf(storage, prefix, policy.copy), storage
         return StorageShelf(storage, prefix, policy.serializer), None
@@ -280,7 +310,7 @@ class CachePrimitive(Wrapper[In, Out]):
                 emit(context, "cache.hit", fresh_for=found.fresh_for)
             if found.fresh_for <= policy.early_refresh:
                 self._refresh(key, input_data, context)
-            return found.take()
+            return self._taken(found)
         if found is not None and found.age < policy.stale_ttl:
             self._refresh(key, input_data, context)
             return self._stale(found, context, None)
@@ -294,7 +324,7 @@ class CachePrimitive(Wrapper[In, Out]):
             if found is None or found.age >= policy.stale_if_error:
                 raise
             if found.fresh_for > 0:  # Another caller has loaded it meanwhile.
-                return found.take()
+                return self._taken(found)
             return self._stale(found, context, error)
 
     async def _find(self, key: Hashable, context: WorkflowContext) -> Found | None:
@@ -304,13 +334,26 @@ class CachePrimitive(Wrapper[In, Out]):
             self._fail_open(error, context)
             return None
 
+    def _taken(self, found: Found) -> Any:  # noqa: ANN401 - the wrapped primitive's output
+        value = found.take()
+        if self._has_outer:
+            self._tell_outer(value, found.fresh_for, found.tags)
+        return value
+
+    def _tell_outer(
+        self, value: object, fresh_for: float, tags: tuple[str, ...]
+    ) -> None:
+        slip = freshness.slip_for(self)
+        if slip is not None:
+            slip.fill(value, fresh_for, tags)
+
     def _stale(
         self, found: Found, context: WorkflowContext, error: Exception | None
     ) -> Any:  # noqa: ANN401 - the wrapped primitive's output
         self._counts.stale += 1
         context.outcomes[context.position_of(self).path] = "stale"
         emit(context, "cache.stale", age=found.age, error=error)
-        return found.take()
+        return self._taken(found)
 
     async def _miss(
         self, key: Hashable, input_data: object, context: WorkflowContext
@@ -319,7 +362,9 @@ class CachePrimitive(Wrapper[In, Out]):
         self._counts.misses += 1
         emit(context, "cache.miss")
         if not self._policy.single_flight:
-            return await self._load(self._flights.enter(key), input_data, context)
+            load = self._flights.enter(key)
+            value = await self._load(load, input_data, context)
+            return self._loaded(value, load)
         while True:
             flight = self._board(key, input_data, context)
             try:
@@ -330,10 +375,18 @@ class CachePrimitive(Wrapper[In, Out]):
                     raise flight.error()
                 value = flight.task.result()
                 is_mine, flight.is_taken = not flight.is_taken, True
+                return self._loaded(value if is_mine else self._copied(value), flight)
             finally:
                 # The error's traceback holds this frame, and must not hold itself.
                 del flight
-            return value if is_mine else self._copied(value)
+
+    def _loaded(self, value: Any, load: Load) -> Any:  # noqa: ANN401 - the wrapped primitive's output
+        if self._has_outer:
+            if load.is_void:
+                self._tell_outer(value, 0.0, load.tags)
+            elif load.fresh_for is not None:
+                self._tell_outer(value, load.fresh_for, load.tags)
+        return value
 
     def _board(
         self, key: Hashable, input_data: object, context: WorkflowContext
@@ -343,9 +396,10 @@ class CachePrimitive(Wrapper[In, Out]):
             self._counts.coalesced += 1
             emit(context, "cache.coalesced")
             return flight
+        run = self._load if self._leases is None else self._lead
         return self._flights.begin(
             key,
-            lambda load: self._load(load, input_data, context),
+            lambda load: run(load, input_data, context),
             f"load for {self.name}",
             deadline=context.deadline if self._reads_deadline else None,
         )
@@ -357,6 +411,51 @@ class CachePrimitive(Wrapper[In, Out]):
         except CacheStorageError:
             return value  # What cannot be copied was reported when it was to be kept.
 
+    async def _lead(
+        self,
+        load: Load,
+        input_data: object,
+        context: WorkflowContext,
+        fresh_for: float = 0.0,
+    ) -> Any:  # noqa: ANN401 - the wrapped primitive's output
+        """Load, or wait until another process has loaded what is fresh for longer."""
+        storage: Any = self._leases
+        lease = load.lease = Lease(storage, str(load.key), self._policy.lease)
+        try:
+            found = await self._await_turn(lease, load, context, fresh_for)
+            if found is None:
+                return await self._load(load, input_data, context)
+            load.fresh_for, load.tags = found.fresh_for, found.tags
+            return found.value
+        finally:
+            self._flights.leave(load)
+            await lease.end()
+            del load  # A flight holds its task, and the task this frame by its error.
+
+    async def _await_turn(
+        self, lease: Lease, load: Load, context: WorkflowContext, fresh_for: float
+    ) -> Found | None:
+        async def look() -> Found | None:
+            found = await self._find(load.key, context)
+            return None if found is None or found.fresh_for <= fresh_for else found
+
+        clock = get_running_loop().time
+        began = clock()
+        try:
+            found = await turn(lease, look, context.deadline)
+        except CacheStorageError:
+            raise  # From looking, without `fail_open`.
+        except Exception as error:  # noqa: BLE001 - whatever a storage raises
+            failure = CacheStorageError(f"the storage could not lease: {error!r}")
+            failure.__cause__ = error
+            self._fail_open(failure, context)
+            return None
+        waited = clock() - began
+        if lease.has_waited:
+            self._counts.lease_waits += 1
+            emit(context, "cache.lease_waited", seconds=waited, loads=found is None)
+        return found
+
     async def _load(
         self, load: Load, input_data: object, context: WorkflowContext
     ) -> Any:  # noqa: ANN401 - the wrapped primitive's output
@@ -365,6 +464,11 @@ class CachePrimitive(Wrapper[In, Out]):
         label = self._child_label
         view = context if label is None else context.below(self, child, label)
         self._counts.loads += 1
+        inner = self._inner
+        slip = before = None
+        if inner is not None:
+            before, slip = freshness.SLIP.get(), Slip(inner)
+            freshness.SLIP.set(slip)
         try:
             try:
                 value = await child.execute(input_data, view)
@@ -372,14 +476,22 @@ class CachePrimitive(Wrapper[In, Out]):
                 self._counts.load_errors += 1
                 self._remember(load, error)
                 raise
-            await self._keep(load, input_data, value, context)
+            finally:
+                if slip is not None:
+                    freshness.SLIP.set(before)
+            await self._keep(load, input_data, value, context, slip)
             return value
         finally:
             self._flights.leave(load)
             del load  # A flight holds its task, and the task this frame by its error.
 
     async def _keep(
-        self, load: Load, input_data: object, value: object, context: WorkflowContext
+        self,
+        load: Load,
+        input_data: object,
+        value: object,
+        context: WorkflowContext,
+        slip: Slip | None,
     ) -> None:
         policy = self._policy
         if load.is_void:
@@ -390,20 +502,33 @@ class CachePrimitive(Wrapper[In, Out]):
         if not policy.admits(value):
             return
         ttl = policy.lifetime(value)
-        if ttl <= 0:
-            return
         tags = policy.tags_of(input_data, value)
+        if slip is not None and slip.tells_of(value):
+            ttl = min(ttl, slip.fresh_for)
+            tags = tuple(dict.fromkeys((*tags, *slip.tags)))
+        if ttl > 0:
+            load.fresh_for, load.tags = ttl, tags
+            record = Record(value, ttl, ttl + policy.stale_window, tags)
+            await self._put(load, record, context)
+
+    async def _put(self, load: Load, record: Record, context: WorkflowContext) -> None:
+        """Keep a value, unless its key has been invalidated meanwhile."""
+        key, lease = load.key, load.lease
+        token = None if lease is None else lease.token
         try:
-            evicted = await self._shelf.put(
-                load.key, value, ttl, ttl + policy.stale_window, tags
-            )
+            evicted = await self._shelf.put(key, record, token)
+            if lease is not None and token is not None:
+                lease.spend()
             if load.is_void:  # Invalidated while a storage was writing.
-                await self._shelf.drop(load.key)
+                await self._shelf.drop(key)
         except CacheStorageError as error:
             self._fail_open(error, context)
-        else:
-            if evicted:
-                emit(context, "cache.evict", count=evicted)
+            return
+        if evicted is None:
+            load.is_void = True
+            emit(context, "cache.lease_lost")
+        elif evicted:
+            emit(context, "cache.evict", count=evicted)
 
     def _refresh(
         self, key: Hashable, input_data: object, context: WorkflowContext
@@ -428,7 +553,11 @@ class CachePrimitive(Wrapper[In, Out]):
     ) -> Any:  # noqa: ANN401 - the wrapped primitive's output
         key = load.key
         try:
-            return await self._load(load, input_data, context)
+            if self._leases is None:
+                return await self._load(load, input_data, context)
+            # What is fresh, but not for long, is what is to be refreshed.
+            fresh_for = self._policy.early_refresh
+            return await self._lead(load, input_data, context, fresh_for)
         except Exception as error:
             emit(context, "cache.refresh_failed", error=error)
             if key not in self._failing:
@@ -466,14 +595,16 @@ class CachePrimitive(Wrapper[In, Out]):
     def _fail_open(self, error: CacheStorageError, context: WorkflowContext) -> None:
         """Tell of a failing storage, and raise the error if that was asked for."""
         self._counts.errors += 1
-        emit(context, "cache.error", error=error)
+        is_corrupt = isinstance(error, CorruptRecordError)
+        emit(context, "cache.corrupt" if is_corrupt else "cache.error", error=error)
         if not self._policy.fail_open:
             raise error
-        cause = type(error.__cause__)
+        cause = type(error) if is_corrupt else type(error.__cause__)
         if cause not in self._logged:
             self._logged.add(cause)
             path = context.position_of(self).path
-            logger.warning("%s goes on without its storage: %s", path, error)
+            what = "loads anew" if is_corrupt else "goes on without its storage"
+            logger.warning("%s %s: %s", path, what, error)
 
     async def invalidate(
         self, input_data: In, context: WorkflowContext | None = None
@@ -481,7 +612,8 @@ class CachePrimitive(Wrapper[In, Out]):
         """Forget what is remembered for an input.
 
         A load of it that is under way still answers those who wait for it, but is not
-        kept, and later callers load anew.
+        kept, and later callers load anew. In a storage that has leases, that goes for
+        the loads of other processes, too.
 
         Args:
             input_data: The input.
@@ -495,18 +627,27 @@ class CachePrimitive(Wrapper[In, Out]):
         self._wrapped()
         context = WorkflowContext() if context is None else context
         key = self._key(input_data, context)
+        self._forget(key)
+        try:
+            if self._inner is not None:
+                await self._inner.invalidate(input_data, context)
+                self._forget(key)  # What was loaded from there meanwhile.
+        finally:
+            await self._shelf.drop(key)
+        emit(context, "cache.invalidated")
+
+    def _forget(self, key: Hashable) -> None:
         self._flights.void(key)
         self._failing.discard(key)
         if self._failures is not None:
             self._failures.remove(key)
-        await self._shelf.drop(key)
-        emit(context, "cache.invalidated")
 
     async def invalidate_tags(self, *tags: str) -> None:
         """Forget every entry that has one of these tags.
 
         In a storage that several caches share, that means the entries of all of them.
-        Loads of this cache that are under way and may get such a tag are not kept.
+        Loads that are under way and may get such a tag are not kept: those of this
+        cache, and those that hold the lease of their key in a storage that has leases.
 
         Args:
             tags: One or more tags.
@@ -519,9 +660,18 @@ class CachePrimitive(Wrapper[In, Out]):
         if not tags or not all(isinstance(tag, str) for tag in tags):
             msg = f"invalidate_tags{tags!r} needs one or more texts"
             raise TypeError(msg)
-        if self._policy.may_tag(tags):
+        self._void_tagged(tags)
+        try:
+            if self._inner is not None:
+                await self._inner.invalidate_tags(*tags)
+                self._void_tagged(tags)  # What was loaded from there meanwhile.
+        finally:
+            await self._shelf.drop_tagged(tags)
+
+    def _void_tagged(self, tags: tuple[str, ...]) -> None:
+        # The tags of a cache below are known only when it has answered.
+        if self._inner is not None or self._policy.may_tag(tags):
             self._flights.void_all()
-        await self._shelf.drop_tagged(tags)
 
     async def clear(self) -> None:
         """Forget everything that this cache remembers.
@@ -530,11 +680,32 @@ class CachePrimitive(Wrapper[In, Out]):
             CacheStorageError: The storage failed, whatever `fail_open` says.
         """
         self._wrapped()
+        self._forget_all()
+        try:
+            if self._inner is not None:
+                await self._inner.clear()
+                self._forget_all()
+        finally:
+            await self._shelf.drop_all()
+
+    def _forget_all(self) -> None:
         self._flights.void_all()
         self._failing.clear()
         if self._failures is not None:
             self._failures.remove_all()
-        await self._shelf.drop_all()
+
+
+def _cache_below(
+    primitive: WorkflowPrimitive[Any, Any],
+) -> CachePrimitive[Any, Any] | None:
+    """Return the cache that a primitive is, or wraps in what passes its answers on.
+
+    Whether something between the two changes an answer is seen when there is one.
+    """
+    below: Any = primitive
+    while isinstance(below, Wrapper) and not isinstance(below, CachePrimitive):
+        below = below.primitive
+    return below if isinstance(below, CachePrimitive) else None
 
 
 def _check_names(options: dict[str, Any]) -> dict[str, Any]:

@@ -165,6 +165,10 @@ class MemoryStorage:
             self._tag(key, tags)
         return self._evict()
 
+    def tags_of(self, key: Hashable) -> tuple[str, ...]:
+        """Return what an entry can be removed by."""
+        return self._tags.get(key, ())
+
     def remove(self, key: Hashable) -> None:
         """Forget a key; one that is not there is no error."""
         self.entries.pop(key, None)
@@ -213,7 +217,7 @@ class MemoryStorage:
             return None
         now = self.clock.now()
         fresh_for, kept_for = entry.fresh_until - now, entry.kept_until - now
-        return Record(entry.value, fresh_for, kept_for, self._tags.get(key, ()))
+        return Record(entry.value, fresh_for, kept_for, self.tags_of(key))
 
     async def set_many(self, records: Mapping[str, Record], /) -> None:
         """Keep these records, in place of older ones with the same keys."""

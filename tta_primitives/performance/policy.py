@@ -16,8 +16,15 @@ from tta_primitives.arguments import (
 )
 from tta_primitives.chance import rng
 from tta_primitives.performance.memory import MemoryStorage
-from tta_primitives.performance.storage import JsonSerializer, Serializer, Storage
+from tta_primitives.performance.redis_storage import RedisStorage
+from tta_primitives.performance.serializers import (
+    JsonSerializer,
+    MsgpackSerializer,
+    Serializer,
+)
+from tta_primitives.performance.storage import LeaseStorage, Storage
 from tta_primitives.recovery.classify import ErrorFilter, check_filter, matches
+from tta_primitives.redis_link import is_redis
 from tta_primitives.signature import function_name, read_signature
 
 if TYPE_CHECKING:
@@ -57,6 +64,14 @@ class CachePolicy:
     serializer: Serializer
     fail_open: bool
     tags: tuple[str, ...] | TagFunction
+    lease: float
+
+    @property
+    def leases(self) -> LeaseStorage | None:
+        """The storage by which processes agree who loads; None if they do not."""
+        if not self.lease or not self.single_flight:
+            return None
+        return self.storage if isinstance(self.storage, LeaseStorage) else None
 
     @property
     def stale_window(self) -> float:
@@ -133,6 +148,7 @@ def check_options(
         serializer=_check_serializer(serializer),
         fail_open=check_flag("fail_open", rest["fail_open"]),
         tags=cast("TagFunction", tags) if callable(tags) else _check_tags("tags", tags),
+        lease=seconds("lease", rest["lease"], zero=True),
     )
     _check_together(policy)
     return policy
@@ -172,15 +188,18 @@ def _check_ttl(value: object) -> float | Callable[[Any], Seconds]:
 def _check_storage(value: object) -> Storage | MemoryStorage | None:
     if value is None or isinstance(value, MemoryStorage):
         return value
+    if is_redis(value):
+        client: Any = value
+        return RedisStorage(client)
     missing = [name for name in _STORAGE_METHODS if not hasattr(value, name)]
     if not isinstance(value, type) and not missing:
         return cast("Storage", value)
     lacks = f"it has no {missing[0]}" if missing else "it is a class"
     msg = (
         f"storage={value!r} is no storage: {lacks}. Give None for memory of its own, a "
-        "MemoryStorage(), or an object with the async methods of Storage "
-        f"({', '.join(_STORAGE_METHODS)}); the client of a server needs such an object "
-        "around it"
+        "MemoryStorage(), a redis.asyncio.Redis, or an object with the async methods "
+        f"of Storage ({', '.join(_STORAGE_METHODS)}); the client of another server "
+        "needs such an object around it"
     )
     raise TypeError(msg)
 
@@ -234,9 +253,14 @@ def _check_function(name: str, value: object) -> Callable[[Any], object] | None:
 def _check_serializer(value: object) -> Serializer:
     if value == "json":
         return JsonSerializer()
+    if value == "msgpack":
+        return MsgpackSerializer()
     if isinstance(value, Serializer) and not isinstance(value, type):
         return value
-    msg = f"serializer={value!r} must be 'json' or an object with dumps and loads"
+    msg = (
+        f"serializer={value!r} must be 'json', 'msgpack' or an object with dumps and "
+        "loads"
+    )
     raise (ValueError if isinstance(value, str) else TypeError)(msg)
 
 

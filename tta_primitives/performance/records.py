@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-__all__ = ["CacheStats", "Counts", "Record"]
+__all__ = ["CacheStats", "Counts", "Record", "UnreadableRecord"]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One entry as a storage takes it and gives it back.
 
     Times are durations from the moment of the call, so a storage may keep them on
@@ -28,6 +28,19 @@ class Record:
     tags: tuple[str, ...] = ()
 
 
+class UnreadableRecord(NamedTuple):
+    """What a storage gives back for a key at which something else lies.
+
+    For a cache that is a miss: others use the storage too, and may have written there
+    whatever they like.
+
+    Attributes:
+        reason: What is wrong with it, as the end of a sentence.
+    """
+
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class CacheStats:
     """What a cache has done so far.
@@ -37,6 +50,7 @@ class CacheStats:
         misses: Calls that found neither a fresh nor a usable stale value.
         stale: Calls answered by a stale value.
         coalesced: Misses that waited for the load of another call.
+        lease_waits: Loads that waited for the load of another process.
         loads: Executions of the wrapped primitive, refreshes included.
         refreshes: Loads begun in the background.
         load_errors: Loads that failed.
@@ -53,6 +67,7 @@ class CacheStats:
     refreshes: int
     load_errors: int
     errors: int
+    lease_waits: int
     evictions: int
     size: int | None
 
@@ -76,6 +91,7 @@ class Counts:
     refreshes: int = 0
     load_errors: int = 0
     errors: int = 0
+    lease_waits: int = 0
 
     def snapshot(self, *, evictions: int, size: int | None) -> CacheStats:
         """Return the counters as they stand."""
@@ -88,6 +104,7 @@ class Counts:
             refreshes=self.refreshes,
             load_errors=self.load_errors,
             errors=self.errors,
+            lease_waits=self.lease_waits,
             evictions=evictions,
             size=size,
         )

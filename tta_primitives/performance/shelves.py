@@ -6,20 +6,34 @@ import copy
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 from tta_primitives.errors import CacheStorageError
-from tta_primitives.performance.copying import is_immutable
 from tta_primitives.keys import canonical, digest, memory_key, type_name
+from tta_primitives.performance.copying import is_immutable
 from tta_primitives.performance.memory import CopiedEntry, Entry, MemoryStorage
-from tta_primitives.performance.records import Record
+from tta_primitives.performance.records import Record, UnreadableRecord
+from tta_primitives.performance.serializers import mark_of
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Hashable, Sequence
     from typing import Any
 
-    from tta_primitives.performance.storage import Serializer, Storage
+    from tta_primitives.performance.serializers import Serializer
+    from tta_primitives.performance.storage import LeaseStorage, Storage
 
-__all__ = ["CopyMode", "Found", "MemoryShelf", "Shelf", "StorageShelf", "copied"]
+__all__ = [
+    "CopyMode",
+    "CorruptRecordError",
+    "Found",
+    "MemoryShelf",
+    "Shelf",
+    "StorageShelf",
+    "copied",
+]
 
 CopyMode: TypeAlias = Literal["auto", "deep", "none"]
+
+
+class CorruptRecordError(CacheStorageError):
+    """What lies at a key is no record of this cache."""
 
 
 class Found(NamedTuple):
@@ -30,11 +44,13 @@ class Found(NamedTuple):
         fresh_for: Seconds until it is stale; negative once it is.
         is_original: Whether it lies in the storage itself, so that a caller who might
             change it must get a copy.
+        tags: What it can be invalidated by.
     """
 
     value: Any
     fresh_for: float
     is_original: bool
+    tags: tuple[str, ...] = ()
 
     @property
     def age(self) -> float:
@@ -78,15 +94,16 @@ class Shelf(Protocol):
         ...
 
     async def put(
-        self,
-        key: Hashable,
-        value: object,
-        fresh_for: float,
-        kept_for: float,
-        tags: tuple[str, ...],
-        /,
-    ) -> int:
-        """Keep a value; return how many others were evicted for it."""
+        self, key: Hashable, record: Record, token: str | None, /
+    ) -> int | None:
+        """Keep a value; return how many others were evicted for it.
+
+        Args:
+            key: What it is found by.
+            record: The value as an object, its times and its tags.
+            token: That of a lease: if it is no longer held, nothing is kept, and None
+                is returned.
+        """
         ...
 
     async def drop(self, key: Hashable, /) -> None:
@@ -130,18 +147,12 @@ class MemoryShelf:
         if entry is None:
             return None
         fresh_for = entry.fresh_until - self._storage.clock.now()
-        return Found(entry.value, fresh_for, type(entry) is CopiedEntry)
+        tags = self._storage.tags_of(key)
+        return Found(entry.value, fresh_for, type(entry) is CopiedEntry, tags)
 
-    async def put(
-        self,
-        key: Hashable,
-        value: object,
-        fresh_for: float,
-        kept_for: float,
-        tags: tuple[str, ...],
-        /,
-    ) -> int:
+    async def put(self, key: Hashable, record: Record, _: str | None, /) -> int:
         """Keep a value; return how many others were evicted for it."""
+        value, fresh_for, kept_for, tags = record
         own = copied(value, self._mode)
         as_it_is = self._mode == "none" or (self._mode == "auto" and own is value)
         kind = Entry if as_it_is else CopiedEntry
@@ -176,6 +187,7 @@ class StorageShelf:
         self._storage = storage
         self._prefix = prefix
         self._serializer = serializer
+        self._mark = mark_of(serializer)
 
     def key(self, value: object, /) -> str:
         """Return the key of an input."""
@@ -183,34 +195,47 @@ class StorageShelf:
 
     async def find(self, key: Hashable, /) -> Found | None:
         """Return the value that lies there, fresh or not."""
-        [record] = await self._asked("read", self._storage.get_many([str(key)]))
+        try:
+            [record] = await self._storage.get_many([str(key)])
+        except Exception as error:
+            raise self._failed(error, "read") from error
         if record is None:
             return None
+        value = self._value(key, record)
+        return Found(value, record.fresh_for, False, record.tags)  # type: ignore[union-attr]  # noqa: FBT003
+
+    def _value(self, key: Hashable, record: Record | UnreadableRecord) -> Any:  # noqa: ANN401 - whatever was cached
+        """Return the value of a record that may have been written by anybody."""
+        if isinstance(record, UnreadableRecord):
+            msg = f"the record of {key!r} cannot be read: {record.reason}"
+            raise CorruptRecordError(msg)
+        data, mark = record.value, self._mark
+        if not isinstance(data, bytes) or not data.startswith(mark):
+            msg = f"the record of {key!r} was not written by {mark.decode()[:-1]!r}"
+            raise CorruptRecordError(msg)
         try:
-            value = self._serializer.loads(record.value)
+            return self._serializer.loads(data[len(mark) :])
         except Exception as error:
             msg = f"the record of {key!r} cannot be read: {error!r}"
-            raise CacheStorageError(msg) from error
-        return Found(value, record.fresh_for, is_original=False)
+            raise CorruptRecordError(msg) from error
 
     async def put(
-        self,
-        key: Hashable,
-        value: object,
-        fresh_for: float,
-        kept_for: float,
-        tags: tuple[str, ...],
-        /,
-    ) -> int:
-        """Keep a value; return how many others were evicted for it."""
+        self, key: Hashable, record: Record, token: str | None, /
+    ) -> int | None:
+        """Keep a value; None if the lease with this token is no longer held."""
         try:
-            data = self._serializer.dumps(value)
+            data = self._mark + self._serializer.dumps(record.value)
         except Exception as error:
             msg = f"a value cannot be written to the storage: {error}"
             raise CacheStorageError(msg) from error
-        record = Record(data, fresh_for, kept_for, tags)
-        await self._asked("write", self._storage.set_many({str(key): record}))
-        return 0
+        record = record._replace(value=data)
+        if token is None:
+            await self._asked("write", self._storage.set_many({str(key): record}))
+            return 0
+        storage: Any = self._storage
+        leases: LeaseStorage = storage
+        written = leases.set_leased(str(key), record, token)
+        return 0 if await self._asked("write", written) else None
 
     async def drop(self, key: Hashable, /) -> None:
         """Forget a key."""
@@ -228,6 +253,8 @@ class StorageShelf:
         try:
             return await operation
         except Exception as error:
-            kind = type_name(type(self._storage))
-            msg = f"the storage {kind} could not {what}: {error!r}"
-            raise CacheStorageError(msg) from error
+            raise self._failed(error, what) from error
+
+    def _failed(self, error: Exception, what: str) -> CacheStorageError:
+        kind = type_name(type(self._storage))
+        return CacheStorageError(f"the storage {kind} could not {what}: {error!r}")

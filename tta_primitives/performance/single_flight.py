@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Hashable
     from types import TracebackType
 
+    from tta_primitives.performance.leases import Lease
+
 __all__ = ["Flight", "Flights", "Load"]
 
 
@@ -20,13 +22,19 @@ class Load:
         key: What the value will be found by.
         is_void: Whether the key was invalidated meanwhile, or everybody left: then the
             value is not kept, and nobody else may wait for it.
+        fresh_for: Seconds for which the value is fresh; None if it was not kept.
+        tags: What it can be invalidated by.
+        lease: What other processes go by; None if they load for themselves.
     """
 
-    __slots__ = ("is_void", "key")
+    __slots__ = ("fresh_for", "is_void", "key", "lease", "tags")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
         self.is_void = False
+        self.fresh_for: float | None = None
+        self.tags: tuple[str, ...] = ()
+        self.lease: Lease | None = None
 
 
 class Flight(Load):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from tta_primitives.performance.records import Record
+    from tta_primitives.performance.records import Record, UnreadableRecord
 
-__all__ = ["JsonSerializer", "Serializer", "Storage"]
+__all__ = ["LeaseStorage", "Storage"]
 
 
 @runtime_checkable
@@ -22,8 +21,14 @@ class Storage(Protocol):
     own operations take.
     """
 
-    async def get_many(self, keys: Sequence[str], /) -> Sequence[Record | None]:
-        """Return the record of each key, in that order; None where there is none."""
+    async def get_many(
+        self, keys: Sequence[str], /
+    ) -> Sequence[Record | UnreadableRecord | None]:
+        """Return the record of each key, in that order; None where there is none.
+
+        Where something lies that is no record, an UnreadableRecord says so: one such
+        key is no reason not to give the others back.
+        """
         ...
 
     async def set_many(self, records: Mapping[str, Record], /) -> None:
@@ -44,55 +49,27 @@ class Storage(Protocol):
 
 
 @runtime_checkable
-class Serializer(Protocol):
-    """Turns values into bytes for a storage, and back.
+class LeaseStorage(Storage, Protocol):
+    """A storage by which processes agree who of them loads a key.
 
-    What `loads` is given may have been written by anybody who can reach the storage: a
-    serializer must not execute what it reads, as pickle does.
+    A cache uses these methods if a storage has all of them. A lease belongs to whoever
+    gave its token, and ends after its time, when it is given back, when a value is
+    kept with it, and when its key is forgotten by whichever of the other methods: what
+    was loaded before a key was forgotten is not to be kept after it.
     """
 
-    def dumps(self, value: object, /) -> bytes:
-        """Return a value as bytes."""
+    async def acquire(self, key: str, token: str, seconds: float, /) -> bool:
+        """Take the lease of a key for so long, unless somebody has it."""
         ...
 
-    def loads(self, data: bytes, /) -> object:
-        """Return the value that `dumps` was given."""
+    async def renew(self, key: str, token: str, seconds: float, /) -> bool:
+        """Keep it for so long from now; False if it is no longer held."""
         ...
 
+    async def release(self, key: str, token: str, /) -> None:
+        """Give it back, if it is still held."""
+        ...
 
-class JsonSerializer:
-    """JSON, refusing what would come back as something else."""
-
-    def dumps(self, value: object, /) -> bytes:
-        """Return a value as JSON.
-
-        Raises:
-            TypeError: A part of it is not of a JSON type; a tuple would come back as a
-                list, and the key 1 as "1".
-        """
-        _check_json(value)
-        return json.dumps(value, separators=(",", ":")).encode()
-
-    def loads(self, data: bytes, /) -> object:
-        """Return the value that the JSON stands for."""
-        return json.loads(data)
-
-
-_JSON_ATOMS = frozenset({str, int, float, bool, type(None)})
-
-
-def _check_json(value: object) -> None:
-    if type(value) in _JSON_ATOMS:
-        return
-    if type(value) is list:
-        for part in value:
-            _check_json(part)
-    elif type(value) is dict and all(type(key) is str for key in value):
-        for part in value.values():
-            _check_json(part)
-    else:
-        msg = (
-            f"a {type(value).__name__} would not come back from JSON as it is; give "
-            "the cache a serializer= with dumps and loads for such values"
-        )
-        raise TypeError(msg)
+    async def set_leased(self, key: str, record: Record, token: str, /) -> bool:
+        """Keep a record and give the lease back; False if it is no longer held."""
+        ...
