@@ -320,7 +320,7 @@ async def test_max_wait_of_zero_is_no_wait(clock):
 
 
 @pytest.mark.parametrize("max_wait", [None, 2, 5])
-@pytest.mark.parametrize("inside", ["task", "branch"])
+@pytest.mark.parametrize("inside", ["task", "branch", "branch of a branch"])
 @virtual
 async def test_case_h02_of_two_limits_at_one_instant_the_outer_wins(
     clock, events, inside, max_wait
@@ -331,7 +331,9 @@ async def test_case_h02_of_two_limits_at_one_instant_the_outer_wins(
     )
     (first,) = start(bulkhead, "first")
     await settled()
-    waits = bulkhead if inside == "task" else ParallelPrimitive(step(str), bulkhead)
+    waits = bulkhead
+    for _ in range(["task", "branch", "branch of a branch"].index(inside)):
+        waits = ParallelPrimitive(step(str), waits)
     outer = TimeoutPrimitive(waits, timeout_seconds=2)
     with pytest.raises(TimeoutExceededError, match="took longer than 2 s"):
         await outer.execute("x", WorkflowContext())
@@ -342,6 +344,35 @@ async def test_case_h02_of_two_limits_at_one_instant_the_outer_wins(
         assert "bulkhead.rejected" not in events.names
     first.cancel()
     await asyncio.wait([first])
+
+
+@virtual
+async def test_who_ignored_an_outer_limit_need_not_queue_after_it(clock):
+    """Nobody will enforce a deadline that has passed, and it is too late to wait."""
+    bulkhead = BulkheadPrimitive(Script("ok", takes=60), max_concurrency=1, max_queue=1)
+    (first,) = start(bulkhead, "first")
+    await settled()
+
+    async def stubborn(value, context):
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        at_once(bulkhead, context=context)
+        return "late"
+
+    limited = TimeoutPrimitive(stubborn, timeout_seconds=2)
+    assert await limited.execute("x", WorkflowContext()) == "late"
+    assert clock.elapsed == 2
+    first.cancel()
+    await asyncio.wait([first])
+
+
+def test_only_who_may_wait_asks_for_a_deadline():
+    """A limit outside makes a view of the context only for those who look at it."""
+    for max_queue, asks in [(0, False), (1, True), (None, True)]:
+        bulkhead = BulkheadPrimitive(
+            Script("ok"), max_concurrency=1, max_queue=max_queue
+        )
+        assert bulkhead._reads_deadline is asks
 
 
 @virtual
@@ -568,6 +599,15 @@ def test_leftovers_of_a_closed_loop_do_not_wedge_it():
         task._log_destroy_pending = False
         task.get_coro().close()
     assert figures(bulkhead) == (0, 0)
+
+
+def test_loops_that_are_closed_are_forgotten():
+    """A program that makes a loop for each job does not fill the memory with them."""
+    bulkhead = BulkheadPrimitive(Script("ok"), max_concurrency=1)
+    for _ in range(5):
+        assert asyncio.run(bulkhead.execute("x", WorkflowContext())) == "ok"
+    assert len(bulkhead._by_loop._by_loop) == 1
+    assert bulkhead.stats.calls == 5
 
 
 def test_a_slot_given_back_on_a_closed_loop_goes_to_nobody():

@@ -19,6 +19,12 @@ from tta_primitives.recovery.compensation import (
     SagaStats,
 )
 from tta_primitives.recovery.fallback import FallbackPrimitive
+from tta_primitives.recovery.hedge import (
+    HedgeOutcome,
+    HedgePrimitive,
+    HedgeStats,
+    Quantile,
+)
 from tta_primitives.recovery.rate_limit import RateLimitPrimitive, RateLimitStats
 from tta_primitives.recovery.retry import RetryPrimitive
 from tta_primitives.recovery.timeout import TimeoutPrimitive
@@ -34,6 +40,10 @@ __all__ = [
     "CompensationStats",
     "FallbackOutcome",
     "FallbackPrimitive",
+    "HedgeOutcome",
+    "HedgePrimitive",
+    "HedgeStats",
+    "Quantile",
     "RateLimitPrimitive",
     "RateLimitStats",
     "RetryBudget",
