@@ -83,6 +83,8 @@ class SharedLimit:
         # A limit with other figures is another limit.
         marks = ":".join((limit.algorithm, *self._figures))
         self._prefix = f"tta:rate:{namespace}:{digest(marks)[:8]}"
+        # The scripts that Redis has run already.
+        self._known: set[Script] = set()
         self._errands: set[asyncio.Task[Any]] = set()
         self._is_away = False
         self.waiting = 0
@@ -118,6 +120,8 @@ class SharedLimit:
             if found is None:
                 # The start that may be reserved will not be used.
                 task.add_done_callback(self._return_unused)
+            # It holds its error, whose traceback leads to this frame.
+            del task
         self._is_away = False
         if found is not None and found.was_malformed:
             emit(context, "rate_limit.storage_malformed")
@@ -202,7 +206,14 @@ class SharedLimit:
     async def _run(
         self, script: Script, keys: tuple[str, ...], *arguments: str | int
     ) -> Any:  # noqa: ANN401 - as the script answers
-        return await self._link.run(script, keys, (*self._figures, *arguments))
+        rest = (*self._figures, *arguments)
+        if script in self._known:
+            return await self._link.run(script, keys, rest)
+        # Its text at once: the calls of one moment would otherwise be refused, and come
+        # back in another order.
+        answer = await self._link.command("EVAL", script.text, len(keys), *keys, *rest)
+        self._known.add(script)
+        return answer
 
     def _keys(self, key: Hashable) -> tuple[str, ...]:
         name = self._prefix
