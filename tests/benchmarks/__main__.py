@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.benchmarks import harness, imports, runtime, sessions, weight
+from tests.benchmarks import harness, imports, on_redis, runtime, sessions, weight
 from tests.benchmarks.measure import FULL, QUICK
-from tests.benchmarks.table import Outcome, as_json, missed, written
+from tests.benchmarks.table import (
+    NoReferenceError,
+    Outcome,
+    as_json,
+    missed,
+    written,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,7 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = ["SECTIONS", "main"]
 
-SECTIONS = (runtime.ROWS, weight.ROWS, imports.ROWS, harness.ROWS, sessions.ROWS)
+SECTIONS = (
+    runtime.ROWS,
+    on_redis.ROWS,
+    weight.ROWS,
+    imports.ROWS,
+    harness.ROWS,
+    sessions.ROWS,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,9 +79,14 @@ def _outcome(section: str, row: Row, pace: Pace) -> Outcome:
     if row.measure is None:
         return Outcome(section, row)
     try:
-        return Outcome(section, row, row.measure(pace))
+        with warnings.catch_warnings():
+            # Of what they use, peers are warned, and it is not ours to hear.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return Outcome(section, row, row.measure(pace))
     except ModuleNotFoundError as error:
-        return Outcome(section, row, absent=str(error.name))
+        return Outcome(section, row, absent=f"{error.name} not installed")
+    except NoReferenceError as error:
+        return Outcome(section, row, absent=str(error))
     except Exception as error:  # One that breaks must not hide the others.
         return Outcome(section, row, problem=f"{type(error).__name__}: {error}")
 

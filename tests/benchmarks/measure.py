@@ -142,8 +142,19 @@ def quiet() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def race(blocks: Mapping[str, Block], pace: Pace) -> Times:
-    """Let each contestant have its turn in each round, all in one event loop."""
+def race(
+    blocks: Mapping[str, Block],
+    pace: Pace,
+    *,
+    afterwards: Callable[[], Coroutine[Any, Any, object]] | None = None,
+) -> Times:
+    """Let each contestant have its turn in each round, all in one event loop.
+
+    Args:
+        blocks: The contestants.
+        pace: How patiently.
+        afterwards: What remains to be done in that loop.
+    """
     with asyncio.Runner() as runner:
 
         def turn(block: Block, count: int) -> float:
@@ -159,6 +170,8 @@ def race(blocks: Mapping[str, Block], pace: Pace) -> Times:
                 }
                 for _ in range(pace.rounds)
             ]
+        if afterwards is not None:
+            runner.run(afterwards())
     return Times(rounds)
 
 

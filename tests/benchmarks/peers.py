@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from tests.benchmarks.measure import Block, Pace, Times
 
 __all__ = [
+    "BREAKER",
+    "BULKHEAD",
     "CACHE",
     "FALLBACK",
     "ONE_STEP",
+    "RATE_LIMIT",
     "RETRY",
     "RETRY_AT_ONCE",
     "TIMEOUT",
@@ -184,6 +187,67 @@ def _hyx_timeout(function: Function) -> Function:
     return limited
 
 
+def _hyx_breaker(function: Function) -> Function:
+    from hyx.circuitbreaker import consecutive_breaker
+
+    return consecutive_breaker()(function)
+
+
+def _aiobreaker(function: Function) -> Function:
+    from aiobreaker import CircuitBreaker
+
+    return CircuitBreaker()(function)
+
+
+def _purgatory(function: Function) -> Function:
+    from purgatory import AsyncCircuitBreakerFactory
+
+    return AsyncCircuitBreakerFactory()("bench")(function)
+
+
+def _redress_breaker(function: Function) -> Function:
+    from redress import AsyncPolicy, CircuitBreaker
+
+    policy = AsyncPolicy(circuit_breaker=CircuitBreaker())
+    # It takes functions without arguments.
+    return lambda value: policy.call(lambda: function(value))
+
+
+def _backon_breaker(function: Function) -> Function:
+    from backon import CircuitBreaker
+
+    breaker = CircuitBreaker()
+    return lambda value: breaker.async_call(function, value)
+
+
+def _hyx_bulkhead(function: Function) -> Function:
+    from hyx.bulkhead import bulkhead
+
+    return bulkhead(max_concurrency=10_000, max_capacity=20_000)(function)
+
+
+def _semaphore(function: Function) -> Function:
+    slots = asyncio.Semaphore(10_000)
+
+    async def limited(value: object) -> object:
+        async with slots:
+            return await function(value)
+
+    return limited
+
+
+def _aiolimiter(function: Function) -> Function:
+    from aiolimiter import AsyncLimiter
+
+    limiter = AsyncLimiter(1e9, 1)
+
+    async def limited(value: object) -> object:
+        async with limiter:
+            return await function(value)
+
+    return limited
+
+
 def _async_lru(function: Function) -> Function:
     from async_lru import alru_cache
 
@@ -223,4 +287,13 @@ TIMEOUT = {
     "asyncio.wait_for": _asyncio_wait_for,
     "hyx": _hyx_timeout,
 }
+BREAKER = {
+    "hyx": _hyx_breaker,
+    "aiobreaker": _aiobreaker,
+    "purgatory": _purgatory,
+    "redress": _redress_breaker,
+    "backon": _backon_breaker,
+}
+BULKHEAD = {"hyx": _hyx_bulkhead, "asyncio.Semaphore": _semaphore}
+RATE_LIMIT = {"aiolimiter": _aiolimiter}
 CACHE = {"async_lru": _async_lru, "aiocache": _aiocache, "cashews": _cashews}

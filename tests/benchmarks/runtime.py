@@ -20,7 +20,14 @@ from tta_primitives import (
 )
 from tta_primitives.door import Observer, listening
 from tta_primitives.performance import CachePrimitive
-from tta_primitives.recovery import FallbackPrimitive, RetryPrimitive, TimeoutPrimitive
+from tta_primitives.recovery import (
+    BulkheadPrimitive,
+    CircuitBreakerPrimitive,
+    FallbackPrimitive,
+    RateLimitPrimitive,
+    RetryPrimitive,
+    TimeoutPrimitive,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,6 +147,34 @@ def timeout_suspended(pace: Pace) -> Figures:
     reference = awaiting(peers.TIMEOUT["asyncio.timeout"](suspends), 1)
     others = {k: v for k, v in peers.TIMEOUT.items() if k != "asyncio.timeout"}
     return compared(ours, reference, others, suspends, 1, pace)
+
+
+@ROWS.row("breaker", "Circuit breaker, closed", "x bare", 5)
+def breaker_closed(pace: Pace) -> Figures:
+    """Race a breaker that counts consecutive failures, and has seen none."""
+    ours = executing(CircuitBreakerPrimitive(bare))
+    return compared(ours, awaiting(bare, 1), peers.BREAKER, bare, 1, pace)
+
+
+@ROWS.row("breaker-rate", "Circuit breaker, closed, rolling rate", "x bare", 12)
+def breaker_rate(pace: Pace) -> Figures:
+    """Race a breaker that keeps the rate of failures in a sliding window."""
+    ours = executing(CircuitBreakerPrimitive(bare, failure_rate=0.5))
+    return compared(ours, awaiting(bare, 1), {}, bare, 1, pace)
+
+
+@ROWS.row("bulkhead", "Bulkhead, free", "x bare", 10)
+def bulkhead_free(pace: Pace) -> Figures:
+    """Race a bulkhead that has a free slot for every call."""
+    ours = executing(BulkheadPrimitive(bare, max_concurrency=10_000))
+    return compared(ours, awaiting(bare, 1), peers.BULKHEAD, bare, 1, pace)
+
+
+@ROWS.row("rate-limit", "Rate limit, free", "x bare", 12)
+def rate_limit_free(pace: Pace) -> Figures:
+    """Race a rate limit that has a token for every call."""
+    ours = executing(RateLimitPrimitive(bare, rate=1e9))
+    return compared(ours, awaiting(bare, 1), peers.RATE_LIMIT, bare, 1, pace)
 
 
 @ROWS.row("cache-hit", "Cache hit in memory, str key", "x bare", 8)
@@ -358,34 +393,6 @@ def misses_values(_pace: Pace) -> Figures:
 
 ROWS += [
     unbuilt(
-        "breaker",
-        "Circuit breaker, closed",
-        "x bare",
-        5,
-        "tta_primitives.recovery:CircuitBreakerPrimitive",
-    ),
-    unbuilt(
-        "breaker-rate",
-        "Circuit breaker, closed, rolling rate",
-        "x bare",
-        12,
-        "tta_primitives.recovery:CircuitBreakerPrimitive",
-    ),
-    unbuilt(
-        "bulkhead",
-        "Bulkhead, free",
-        "x bare",
-        10,
-        "tta_primitives.recovery:BulkheadPrimitive",
-    ),
-    unbuilt(
-        "rate-limit",
-        "Rate limit, free",
-        "x bare",
-        12,
-        "tta_primitives.recovery:RateLimitPrimitive",
-    ),
-    unbuilt(
         "prometheus",
         "with Prometheus, per step",
         "x bare",
@@ -398,19 +405,5 @@ ROWS += [
         "x the SDK span",
         1.3,
         "tta_primitives.observability:initialize_observability",
-    ),
-    unbuilt(
-        "redis-hit",
-        "Redis cache hit",
-        "x raw GET",
-        1.2,
-        "tta_primitives.performance:RedisStorage",
-    ),
-    unbuilt(
-        "redis-hits",
-        "100 concurrent Redis hits, 1 connection",
-        "x gather of GETs",
-        0.2,
-        "tta_primitives.performance:RedisStorage",
     ),
 ]

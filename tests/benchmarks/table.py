@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Figures",
+    "NoReferenceError",
     "Outcome",
     "Row",
     "Rows",
@@ -39,6 +40,10 @@ class Figures:
     value: float
     peers: dict[str, float | None] = field(default_factory=dict)
     note: str = ""
+
+
+class NoReferenceError(Exception):
+    """There is nothing here to compare with; the text says what is missing."""
 
 
 Measure: TypeAlias = "Callable[[Pace], Figures]"
@@ -111,7 +116,7 @@ class Outcome:
         row: The row.
         figures: What was found.
         problem: Why nothing could be found.
-        absent: The package that is not installed, where that is why.
+        absent: What is missing to measure it, where that is why.
     """
 
     section: str
@@ -201,9 +206,9 @@ def _cells(one: Outcome) -> tuple[str, str, str, str, str]:
 
 
 def _note(one: Outcome) -> str:
-    if one.absent:
-        return f"{one.absent} not installed"
-    return one.problem or ("" if one.figures is None else one.figures.note)
+    return (
+        one.absent or one.problem or ("" if one.figures is None else one.figures.note)
+    )
 
 
 def _peers(one: Outcome) -> dict[str, float | None]:

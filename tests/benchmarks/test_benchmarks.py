@@ -9,7 +9,7 @@ import json
 import pytest
 
 from tests.benchmarks import __main__ as program
-from tests.benchmarks import children, measure, peers, table
+from tests.benchmarks import children, measure, on_redis, peers, table
 from tests.benchmarks.table import Figures, Outcome, Row
 
 KEYS = [
@@ -20,6 +20,10 @@ KEYS = [
     "fallback",
     "timeout",
     "timeout-suspended",
+    "breaker",
+    "breaker-rate",
+    "bulkhead",
+    "rate-limit",
     "cache-hit",
     "cache-hit-dict",
     "stack",
@@ -32,17 +36,18 @@ KEYS = [
     "context",
     "misses-loads",
     "misses-values",
-    "breaker",
-    "breaker-rate",
-    "bulkhead",
-    "rate-limit",
     "prometheus",
     "otel",
     "redis-hit",
     "redis-hits",
+    "redis-connections",
     "flight-retry",
     "flight-fallback",
     "flight-timeout",
+    "flight-breaker",
+    "flight-bulkhead",
+    "flight-rate-limit",
+    "flight-hedge",
     "cache-entry",
     "garbage",
     "import-time",
@@ -72,9 +77,9 @@ def outcome(value, *, limit=3, is_floor=False, **found):
     return Outcome("Runtime", row, Figures(value, **found))
 
 
-UNBUILT = Outcome("Runtime", table.unbuilt("breaker", "a breaker", "x bare", 5, "a:B"))
+UNBUILT = Outcome("Runtime", table.unbuilt("otel", "some span", "x bare", 5, "a:B"))
 BROKEN = Outcome("Runtime", Row("map", "a map", "x", 1), problem="ValueError: no")
-ABSENT = Outcome("Runtime", Row("jumps", "jumps", "x", 1), absent="trio")
+ABSENT = Outcome("Runtime", Row("jumps", "jumps", "x", 1), absent="trio not installed")
 
 
 def test_every_target_has_its_row() -> None:
@@ -135,7 +140,7 @@ def test_the_table_shows_ours_the_target_and_the_peers() -> None:
         "Runtime",
         "-------",
         "MISSED  one step   3.14           <= 3 x bare  " + rest,
-        "-       a breaker  not built yet  <= 5 x bare",
+        "-       some span  not built yet  <= 5 x bare",
         "BROKEN  a map      broken         <= 1 x       ValueError: no",
         "-       jumps      no reference   <= 1 x       trio not installed",
     ]
@@ -194,6 +199,18 @@ def test_a_race_awaits_and_calls() -> None:
     times = measure.race(blocks, PACE)
     assert {*seen} == {(1, True), (2, 3), "called"}
     assert min(times.seconds(name) for name in blocks) >= 0
+
+
+def test_what_remains_is_done_in_the_same_loop() -> None:
+    """Connections that contestants opened can be closed where they belong."""
+    loops = []
+
+    async def note(_value=None):
+        loops.append(asyncio.get_running_loop())
+
+    measure.race({"one": measure.awaiting(note, 1)}, PACE, afterwards=note)
+    assert len(set(map(id, loops))) == 1
+    assert len(loops) > 1
 
 
 def test_a_peer_that_is_missing_is_told() -> None:
@@ -271,11 +288,26 @@ def test_check_fails_for_a_miss(sections, capsys, tmp_path) -> None:
     assert program.main(["--check", "--only", "go"]) == 0
 
 
+def no_server() -> None:
+    msg = "no Redis server at 127.0.0.1:1"
+    raise table.NoReferenceError(msg)
+
+
 def test_check_passes_without_a_reference(sections, capsys) -> None:
-    """Whoever lacks a peer cannot miss a target that is a ratio to it."""
-    sections(jumps=no_trio)
+    """Whoever lacks a peer or a server cannot miss a target that is a ratio to it."""
+    sections(jumps=no_trio, hits=no_server)
     assert program.main(["--check"]) == 0
-    assert "trio not installed" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "trio not installed" in output
+    assert "no Redis server at 127.0.0.1:1" in output
+
+
+def test_rows_on_redis_need_a_server(monkeypatch) -> None:
+    """Where nobody listens they say so, instead of failing."""
+    monkeypatch.setenv("TTA_REDIS_ADDRESS", "127.0.0.1:1")
+    for row in on_redis.ROWS:
+        with pytest.raises(table.NoReferenceError, match=r"at 127\.0\.0\.1:1"):
+            row.measure(PACE)
 
 
 @pytest.mark.long

@@ -13,7 +13,15 @@ from tests.benchmarks.measure import quiet
 from tests.benchmarks.table import Figures, Rows
 from tta_primitives import WorkflowContext
 from tta_primitives.performance import CachePrimitive
-from tta_primitives.recovery import FallbackPrimitive, RetryPrimitive, TimeoutPrimitive
+from tta_primitives.recovery import (
+    BulkheadPrimitive,
+    CircuitBreakerPrimitive,
+    FallbackPrimitive,
+    HedgePrimitive,
+    RateLimitPrimitive,
+    RetryPrimitive,
+    TimeoutPrimitive,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,6 +105,50 @@ def flight_timeout(pace: Pace) -> Figures:
     """Weigh calls that wait inside a timeout."""
     limited = TimeoutPrimitive(waits, timeout_seconds=30)
     return _weighed(limited, peers.TIMEOUT, pace)
+
+
+@ROWS.row("flight-breaker", "a call in flight: circuit breaker", "KiB", 0.5)
+def flight_breaker(pace: Pace) -> Figures:
+    """Weigh calls that wait inside a circuit breaker."""
+    return _weighed(CircuitBreakerPrimitive(waits), peers.BREAKER, pace)
+
+
+@ROWS.row("flight-bulkhead", "a call in flight: bulkhead", "KiB", 0.5)
+def flight_bulkhead(pace: Pace) -> Figures:
+    """Weigh calls that have a slot and wait inside of a bulkhead."""
+    limited = BulkheadPrimitive(waits, max_concurrency=10_000)
+    return _weighed(limited, peers.BULKHEAD, pace)
+
+
+@ROWS.row("flight-rate-limit", "a call in flight: rate limit", "KiB", 0.5)
+def flight_rate_limit(pace: Pace) -> Figures:
+    """Weigh calls that were admitted and wait inside of a rate limit."""
+    limited = RateLimitPrimitive(waits, rate=1e9)
+    return _weighed(limited, peers.RATE_LIMIT, pace)
+
+
+def _by_hand(function: Function) -> Function:
+    """Return what a hedge cannot do without: a task, a timer, and waiting for both."""
+
+    async def call(value: Any) -> Any:
+        task = asyncio.ensure_future(function(value))
+        timer = asyncio.get_running_loop().call_later(3600, task.cancel)
+        try:
+            await asyncio.wait([task])
+            return task.result()
+        finally:
+            timer.cancel()
+
+    return call
+
+
+@ROWS.row("flight-hedge", "a call in flight: hedge", "x task, timer and wait", 1.1)
+def flight_hedge(pace: Pace) -> Figures:
+    """Weigh calls that wait inside a hedge before its delay is over."""
+    hedge = HedgePrimitive(waits, delay=3600)
+    found = _weighed(hedge, {"by hand": _by_hand}, pace)
+    by_hand = found.peers["by hand"] or 1
+    return Figures(found.value / by_hand, note=f"by hand: {by_hand:.2f} KiB")
 
 
 async def _entries(call: Function, keys: list[str]) -> float:
