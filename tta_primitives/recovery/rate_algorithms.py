@@ -271,12 +271,16 @@ class SlidingWindow(Bucket):
     def due(self, now: float, cost: float, ahead: float = 0.0) -> float:  # noqa: ARG002 - as its base
         """Return when enough starts have left; nobody may be ahead."""
         self._forget(now)
+        start = max(now, self.closed_until)
+        if not self._times:
+            return start
+        # Not before the last one, which in a plan is still to come.
+        start = max(start, self._times[-1])
         must_go = self._total() + cost - self._limit.rate - _CRUMB
         if must_go <= self._gone:
-            return max(now, self.closed_until)
+            return start
         last = bisect_left(self._sums, must_go, lo=self._first)
-        start = self._times[last] + self._limit.period
-        return max(start, self.closed_until)
+        return max(start, self._times[last] + self._limit.period)
 
     def enter(self, now: float, cost: float) -> bool:
         """Remember a start if it fits in; tell whether it does."""
