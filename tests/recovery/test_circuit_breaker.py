@@ -41,6 +41,7 @@ from tta_primitives.recovery import (
     TimeoutPrimitive,
     attempts_of,
 )
+from tta_primitives.recovery.circuit_state import Open
 
 
 @virtual
@@ -87,7 +88,8 @@ async def test_case_37_a_rate_counts_from_the_least_number_of_calls(clock):
 
 
 @pytest.mark.parametrize(
-    ("rate", "calls", "enough"), [(0.1, 30, 3), (0.5, 10, 5), (1, 10, 10), (0.3, 10, 3)]
+    ("rate", "calls", "enough"),
+    [(0.07, 100, 7), (0.1, 30, 3), (0.5, 10, 5), (1, 10, 10), (0.3, 10, 3)],
 )
 @virtual
 async def test_case_37_a_rate_is_reached_exactly(clock, rate, calls, enough):
@@ -117,6 +119,17 @@ async def test_case_37_calls_leave_the_window(clock):
 
 
 @virtual
+async def test_case_37_calls_stay_for_nine_tenths_of_the_window_at_least(clock):
+    """It slides in steps of a tenth."""
+    guarded = breaker(failure_rate=0.5, minimum_calls=2, window=30)
+    await asyncio.sleep(2.9)
+    await tell(guarded, Boom())
+    await asyncio.sleep(27)
+    await tell(guarded, Boom())
+    assert guarded.state == "open"
+
+
+@virtual
 async def test_a_rate_alone_knows_no_failures_in_a_row(clock):
     """With a failure rate and no threshold, any number in a row is only counted."""
     guarded = breaker(failure_rate=0.9, minimum_calls=30)
@@ -134,10 +147,11 @@ async def test_a_rate_and_a_threshold_that_are_both_given_both_open(clock):
     assert (by_row.state, by_rate.state) == ("open", "open")
 
 
+@pytest.mark.parametrize("options", [{}, {"failure_if_result": lambda output: False}])
 @virtual
-async def test_a_success_never_opens(clock):
+async def test_a_success_never_opens(clock, options):
     """The call that completes the least number is one that failed."""
-    guarded = breaker(failure_rate=0.5, minimum_calls=4)
+    guarded = breaker(failure_rate=0.5, minimum_calls=4, **options)
     await tell(guarded, Boom(), Boom(), Boom(), "ok")
     assert guarded.state == "closed"
     await tell(guarded, Boom())
@@ -282,6 +296,22 @@ async def test_rule_02_signals_of_the_interpreter_are_no_verdict(clock, signal):
         coroutine.send(None)
     assert guarded.state == "half_open"
     assert await tell(guarded, "ok") == ["ok"]
+
+
+@pytest.mark.parametrize("options", [{}, {"failure_rate": 0.1, "minimum_calls": 1}])
+@virtual
+async def test_rule_02_a_cancellation_is_no_failure_whatever_is_recorded(
+    clock, options
+):
+    """Also where everything is."""
+    guarded = breaker(record_on=BaseException, **options)
+    for _ in range(6):
+        task = begin(guarded, (5, "ok"))
+        await asyncio.sleep(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError, match=CANCELLED):
+            await task
+    assert (guarded.state, guarded.stats.failures) == ("closed", 0)
 
 
 @virtual
@@ -441,6 +471,23 @@ async def test_case_42_a_hanging_probe_gives_way(clock):
 
 
 @virtual
+async def test_case_42_the_oldest_probe_gives_way_first(clock):
+    """Others that have not had their time keep their places."""
+    guarded = await tripped(half_open_timeout=10, half_open_max_calls=2)
+    await asyncio.sleep(30)
+    hangs = begin(guarded, (60, "ok"))
+    await asyncio.sleep(8)
+    younger = begin(guarded, (4, "ok"))
+    await asyncio.sleep(2)
+    third = begin(guarded, (5, Boom()))
+    await asyncio.sleep(0)
+    assert await tell(guarded, "x") == [CircuitOpenError]
+    await younger
+    assert guarded.state == "closed"
+    await asyncio.wait([hangs, third])
+
+
+@virtual
 async def test_case_42_a_hanging_probe_in_whose_place_nobody_came_has_its_vote(clock):
     """It is late, but the best news that there is."""
     guarded = await tripped(half_open_timeout=10)
@@ -497,6 +544,13 @@ def test_case_43_who_waits_for_that_long_is_admitted(start, pause):
         return await tell(guarded, "ok")
 
     assert VirtualClock(loop_start=start).run(run()) == ["ok"]
+
+
+def test_case_43_a_billionth_of_a_second_is_over():
+    """Real clocks fire a hair early, and differences of times are not exact."""
+    assert Open(0.1 + 0.2).left(0.3) == 0.0
+    assert Open(42.1).left(12.3 + (42.1 - 12.3) - 4e-10) == 0.0
+    assert Open(42.1).left(42.1 - 2e-9) == 2e-9
 
 
 @virtual
@@ -1034,7 +1088,8 @@ async def test_a_stream_that_fails_late_is_a_failure(clock):
 @virtual
 async def test_a_stream_holds_its_place_until_it_is_closed(clock):
     """While it streams others are rejected; a consumer that leaves has no vote."""
-    guarded = breaker(Stream([Boom()], ["a", "b"]), failure_threshold=1)
+    service = Stream([Boom()], ["a", "b"])
+    guarded = breaker(service, failure_threshold=1, record_on=BaseException)
     await chunks_of(guarded, "x", WorkflowContext())
     await asyncio.sleep(30)
     stream = guarded.stream("x", WorkflowContext())

@@ -94,6 +94,7 @@ class CircuitBreakerStats:
 
 _GOOD, _SLOW = Vote(failed=False, slow=False), Vote(failed=False, slow=True)
 _FAILED, _FAILED_SLOWLY = Vote(failed=True, slow=False), Vote(failed=True, slow=True)
+_SILENT = Vote(failed=False, slow=False, counts=False)
 _EVENTS: Final = {
     "closed": "breaker.closed",
     "open": "breaker.opened",
@@ -462,12 +463,12 @@ class CircuitBreakerPrimitive(Wrapper[In, Out]):
         return self._clock.now() - started > self._slow_after
 
     def _vote_on_error(self, error: Exception, slow: bool = False) -> Vote | None:  # noqa: FBT001, FBT002 - as below
-        """Return what an error says, if it says anything."""
+        """Return what an error says; None if it stands for a cancellation."""
         if is_cancellation(error):
             return None
         if not self._policy.is_failure(error):
             self._circuit.ignored += 1
-            return None
+            return _SILENT
         return self._counted(True, slow)  # noqa: FBT003 - as below
 
     def _vote_on(self, output: object, slow: bool) -> Vote:  # noqa: FBT001 - as below
@@ -487,7 +488,7 @@ class CircuitBreakerPrimitive(Wrapper[In, Out]):
     def _settle(
         self, ticket: Ticket, vote: Vote | None, context: WorkflowContext
     ) -> None:
-        """Let a call that has ended have its vote, if it has one."""
+        """Let a call that has ended have its vote; it has none if it was cancelled."""
         if vote is not None:
             change = self._circuit.vote(ticket, vote, self._clock.now())
             self._tell(change, context)

@@ -70,10 +70,12 @@ class Vote(NamedTuple):
     Attributes:
         failed: Whether it failed.
         slow: Whether it took too long, however it ended.
+        counts: Whether it says anything: an error that is no failure does not.
     """
 
     failed: bool
     slow: bool
+    counts: bool = True
 
     @property
     def is_bad(self) -> bool:

@@ -130,7 +130,7 @@ class SharedCircuit:
         answer = await self._ask(context)
         now, circuit = self._clock.now(), self._circuit
         if answer is None:
-            self._tell(circuit.awake(now), context)
+            self._move(circuit.awake(now), context)
             local = circuit.admit(now)
             return None if local is None else SharedTicket(local, None)
         self._follow(answer, context)
@@ -141,7 +141,13 @@ class SharedCircuit:
     async def settle(
         self, ticket: SharedTicket, vote: Vote | None, context: WorkflowContext
     ) -> None:
-        """Count a call that has ended; without a vote only its permit is given back."""
+        """Count a call that has ended, or give its place back.
+
+        Args:
+            ticket: What it was admitted with.
+            vote: What it says; None if it was cancelled, and must not wait any more.
+            context: The view that the breaker was executed with.
+        """
         if vote is None:
             self._free(ticket)
         elif ticket.episode is None:
@@ -161,23 +167,23 @@ class SharedCircuit:
         try:
             answer = await self._run(SET, state)
         except Exception:
-            self._followed = None
-            self._tell(self._circuit.set(state, "by_hand"), context)
+            self._move(self._circuit.set(state, "by_hand"), context)
             raise
         self._follow(answer, context)
 
     async def _ask(self, context: WorkflowContext) -> Answer | None:
-        """Ask Redis to admit a call; return None if it is away."""
+        """Ask Redis to admit a call; return None if it does not answer in time."""
         task = self._send(self._admit())
         deadline = context.deadline
         # A deadline that somebody enforces is left to whoever does it.
-        limit = None if type(deadline) is Enforced else deadline
+        limit = asyncio.timeout_at(None if type(deadline) is Enforced else deadline)
         answer = None
         try:
-            async with asyncio.timeout_at(limit):
+            async with limit:
                 answer = await asyncio.shield(task)
         except Exception as error:  # noqa: BLE001 - whatever it is, the local one decides
-            self._note_failure(error, context)
+            if not limit.expired():
+                self._note_failure(error, context)
         finally:
             if answer is None:
                 # The permit that may come will not be used.
@@ -213,35 +219,41 @@ class SharedCircuit:
 
     def _is_news(self, ticket: SharedTicket, vote: Vote) -> bool:
         """Tell whether a vote changes anything, as far as this process has heard."""
-        is_counted = self._policy.is_rolling or ticket.permit > 0
-        return is_counted or vote.is_bad or self._failures_heard > 0
+        if ticket.permit or vote.is_bad:
+            return True
+        return vote.counts and (self._policy.is_rolling or self._failures_heard > 0)
 
     async def _report(
         self, ticket: SharedTicket, episode: int, vote: Vote, context: WorkflowContext
     ) -> None:
-        policy = self._policy
-        slice_ = policy.window / SLICES if policy.is_rolling else 0
+        permit = ticket.permit
         try:
-            answer = await self._run(
-                REPORT,
-                episode,
-                ticket.permit,
-                int(vote.failed),
-                int(vote.slow),
-                _micro(self._next_break(ticket) if vote.is_bad else 0),
-                policy.threshold or 0,
-                policy.success_threshold,
-                _micro(slice_),
-                policy.minimum_calls,
-                policy.failure_rate or 0,
-                policy.slow_call_rate or 0,
-            )
+            if vote.counts:
+                arguments = self._arguments(ticket, vote)
+                answer = await self._run(REPORT, episode, permit, *arguments)
+            else:
+                answer = await self._run(FREE, episode, permit)
         except Exception as error:  # noqa: BLE001 - as above
             self._note_failure(error, context)
             self._vote_here(ticket, vote, context)
         else:
             self._circuit.count(ticket.local, vote, self._clock.now())
             self._follow(answer, context)
+
+    def _arguments(self, ticket: SharedTicket, vote: Vote) -> tuple[float, ...]:
+        """Return what the script needs to draw the consequence of a vote."""
+        policy = self._policy
+        return (
+            int(vote.failed),
+            int(vote.slow),
+            _micro(self._next_break(ticket) if vote.is_bad else 0),
+            policy.threshold or 0,
+            policy.success_threshold,
+            _micro(policy.window / SLICES if policy.is_rolling else 0),
+            policy.minimum_calls,
+            policy.failure_rate or 0,
+            policy.slow_call_rate or 0,
+        )
 
     def _next_break(self, ticket: SharedTicket) -> float:
         last = self._circuit.break_seconds
@@ -252,6 +264,10 @@ class SharedCircuit:
     ) -> None:
         """Let the local circuit draw the consequence of a call."""
         change = self._circuit.vote(ticket.local, vote, self._clock.now())
+        self._move(change, context)
+
+    def _move(self, change: Change | None, context: WorkflowContext | None) -> None:
+        """Tell of a change that the local circuit has made on its own."""
         if change is not None:
             self._followed = None
             self._tell(change, context)
@@ -283,7 +299,6 @@ class SharedCircuit:
             emit(context, "breaker.storage_malformed")
 
     def _note_failure(self, error: Exception, context: WorkflowContext) -> None:
-        self._followed = None
         emit(context, "breaker.storage_failed", error=error)
         if not self._is_away:
             self._is_away = True
@@ -322,22 +337,26 @@ def _answer(found: Any) -> Answer:  # noqa: ANN401 - whatever Redis has answered
     try:
         admitted, state, episode, left, pause, *rest, reason, at, malformed = found
         openings, failures, permit = map(int, rest)
-        name = bytes(state).decode()
-        if name not in _STATES:
-            raise ValueError(name)  # noqa: TRY301 - told as any other
         return Answer(
             bool(admitted),
-            cast("CircuitState", name),
+            _state(state),
             int(episode),
             int(left) / _MICRO,
             int(pause) / _MICRO,
             openings,
             failures,
             permit,
-            bytes(reason).decode(),
+            str(reason, "ascii"),
             int(at),
             bool(malformed),
         )
     except (TypeError, ValueError) as error:
         msg = f"Redis has answered what no circuit breaker asks for: {found!r}"
         raise ValueError(msg) from error
+
+
+def _state(found: Any) -> CircuitState:  # noqa: ANN401 - as above
+    state = str(found, "ascii")
+    if state not in _STATES:
+        raise ValueError(state)
+    return cast("CircuitState", state)

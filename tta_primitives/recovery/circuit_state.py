@@ -78,7 +78,7 @@ class Closed:
         window = self.window
         if window is None or window.calls < policy.minimum_calls:
             return None
-        # Quotients, because 0.1 * 30 is a hair above 3.
+        # Quotients, because 0.07 * 100 is a hair above 7.
         rate = policy.failure_rate
         if rate is not None and window.failures / window.calls >= rate:
             return "failure_rate", {"failures": window.failures, "calls": window.calls}
@@ -245,7 +245,7 @@ class Circuit:
         """Draw the consequence of a call that has ended, if it still has a vote."""
         if isinstance(ticket, Probe):
             return self._vote_of_probe(ticket, vote, now)
-        if ticket is not self.episode:
+        if ticket is not self.episode or not vote.counts:
             return None
         ticket.count(vote, now)
         why = ticket.why_open(self._policy) if vote.is_bad else None
@@ -253,7 +253,8 @@ class Circuit:
 
     def _vote_of_probe(self, probe: Probe, vote: Vote, now: float) -> Change | None:
         episode = probe.episode
-        if not probe.free() or episode is not self.episode:
+        has_vote = probe.free() and episode is self.episode
+        if not has_vote or not vote.counts:
             return None
         if vote.is_bad:
             return self.open(now, "probe_failed", {})
@@ -266,7 +267,7 @@ class Circuit:
         """Count a call that has ended; others draw the consequence."""
         if isinstance(ticket, Probe):
             ticket.free()
-        else:
+        elif vote.counts:
             ticket.count(vote, now)
 
     def join(self, now: float) -> Ticket:

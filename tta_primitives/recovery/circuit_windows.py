@@ -53,7 +53,7 @@ class LoopTime:
     def last(self) -> float:
         """Return the time in seconds, also where no loop is running."""
         loop = _get_running_loop()
-        if loop is not None and loop is not self._loop:
+        if loop is not None and not self._loop.is_running():
             self._follow(loop)
         return self._read() + self._offset
 
