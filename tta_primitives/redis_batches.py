@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import types
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 
 __all__ = [
     "COMMAND_SECONDS",
@@ -251,7 +252,7 @@ class Batches:
         due = lane.loop.time() + COMMAND_SECONDS
         batch = lane.waiting = _Batch(sender, due)
         try:
-            await asyncio.sleep(0)
+            await _turn()
         except BaseException:
             self._close(lane, batch)
             raise
@@ -297,6 +298,12 @@ class Batches:
             for answer in batch.answers():
                 # Not answered: the loop is being shut down, and the callers with it.
                 answer.cancel()
+
+
+@types.coroutine
+def _turn() -> Generator[None, None, None]:
+    """Let everybody else have a turn, as `asyncio.sleep(0)` does."""
+    yield
 
 
 def _questions(
@@ -345,17 +352,14 @@ async def _answer(group: list[Asker], asked: Coroutine[Any, Any, list[Any]]) -> 
         why = f"{len(answers)} answers to {len(group)} questions"
         if len(answers) == len(group):
             for (_, future), answer in zip(group, answers, strict=True):
-                _settle(future, answer)
+                if future.done():  # The caller has left.
+                    continue
+                if isinstance(answer, Exception):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
             return
     for _, future in group:
-        _settle(future, LinkDownError(f"a batch of {len(group)} failed: {why}"))
-
-
-def _settle(future: asyncio.Future[Any], answer: object) -> None:
-    """Hand over an answer or an error, unless the caller has left."""
-    if future.done():
-        return
-    if isinstance(answer, Exception):
-        future.set_exception(answer)
-    else:
-        future.set_result(answer)
+        if not future.done():
+            error = LinkDownError(f"a batch of {len(group)} failed: {why}")
+            future.set_exception(error)

@@ -9,22 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import types
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
-from tta_primitives.deadline import _Alarm, _Thrown
-from tta_primitives.redis_batches import (
-    COMMAND_SECONDS,
-    UNDER_WAY,
-    Batches,
-    LinkDownError,
-    Lookup,
-    Script,
-)
+from tta_primitives.redis_batches import Batches, LinkDownError, Lookup, Script
+from tta_primitives.redis_packed import unpacked
+from tta_primitives.redis_watch import Watch
+from tta_primitives.redis_wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine, Generator, Sequence
+    from collections.abc import Awaitable, Coroutine, Sequence
 
     from redis.asyncio import Redis
 
@@ -60,22 +54,19 @@ class RedisLink:
         "_away_until",
         "_batches",
         "_client",
-        "_is_plain",
-        "_known",
         "_reason",
+        "_watch",
+        "_wire",
     )
-
-    _client: Any  # Some of its methods have no types.
 
     def __init__(self, client: Redis) -> None:
         self._client = client
+        self._wire = Wire(client)
+        self._watch: Watch | None = None
         # Half of a small pool is left to the client's owner.
-        pool_size = getattr(client.connection_pool, "max_connections", 2 * UNDER_WAY)
-        self._batches = Batches(pool_size // 2)
+        self._batches = Batches(self._wire.size // 2)
         self._away_until: float | None = None
         self._reason = ""
-        self._known: Any = None
-        self._is_plain = False
 
     @property
     def is_away(self) -> bool:
@@ -169,7 +160,7 @@ class RedisLink:
             seconds: How long it may take.
         """
         self._check()
-        return await self._bounded(self._exchange(parts), seconds)
+        return await self._bounded(self._wire.ask(parts), seconds)
 
     async def ask_all(self, commands: list[Parts], seconds: float, /) -> list[Any]:
         """Send commands at once, in one go; an answer may be the error of one of them.
@@ -179,12 +170,7 @@ class RedisLink:
             seconds: How long all of them may take.
         """
         self._check()
-        pipeline = self._client.pipeline(transaction=False)
-        for parts in commands:
-            pipeline.execute_command(*parts, NEVER_DECODE=True)
-        operation = pipeline.execute(raise_on_error=False)
-        answers: list[Any] = await self._bounded(operation, seconds)
-        return answers
+        return await self._bounded(self._wire.ask_all(commands), seconds)
 
     async def ask_script(
         self, script: Script, keys: list[str], arguments: Parts, seconds: float, /
@@ -192,7 +178,8 @@ class RedisLink:
         """Run a script at once, sending its text only where Redis does not know it yet.
 
         Args:
-            script: What to run: it returns a list with one answer for each of `KEYS`.
+            script: What to run: it returns a list with one answer for each of `KEYS`,
+                as it is or as `redis_packed` makes a text of it.
             keys: Its `KEYS`.
             arguments: Its `ARGV`.
             seconds: How long it may take.
@@ -204,47 +191,15 @@ class RedisLink:
             if not _is_unknown_script(error):
                 raise
             answers = await self.ask(("EVAL", script.text, *rest), seconds)
-        return list(answers)
-
-    async def _exchange(self, parts: Parts) -> Any:  # noqa: ANN401 - as Redis answers
-        """Send a command as `execute_command` does, without what that adds to it.
-
-        That is a tenth of the time, and a second try where the first may have worked.
-        """
-        client = self._client
-        if not self._may_bypass(client):
-            # The option by which redis-py leaves the answer as bytes.
-            return await client.execute_command(*parts, NEVER_DECODE=True)
-        pool = client.connection_pool
-        connection = await pool.get_connection()
-        try:
-            await connection.send_command(*parts)
-            return await connection.read_response(disable_decoding=True)
-        finally:
-            await pool.release(connection)
-
-    def _may_bypass(self, client: Any) -> bool:  # noqa: ANN401 - a client of Redis
-        """Tell whether nobody has put anything of his own into `execute_command`.
-
-        Tracing does, and so do doubles that fail on purpose.
-        """
-        function = getattr(client.execute_command, "__func__", None)
-        if function is not self._known:
-            self._known = function
-            code = getattr(function, "__code__", None)
-            self._is_plain = (
-                code is not None
-                and code.co_name == "execute_command"
-                and function.__module__ == "redis.asyncio.client"
-                and not hasattr(function, "__wrapped__")
-                and not client.single_connection_client
-            )
-        return self._is_plain
+        return unpacked(answers) if type(answers) is bytes else list(answers)
 
     async def _bounded(self, operation: Coroutine[Any, Any, T], seconds: float) -> T:
         """Await what talks to the server, and note whether the server is there."""
+        watch, loop = self._watch, asyncio.get_running_loop()
+        if watch is None or watch.loop is not loop:
+            watch = self._watch = Watch(loop)
         try:
-            answer = await _within(operation, seconds)
+            answer = await watch.within(operation, seconds)
         except Exception as error:
             self._note(error)
             raise
@@ -271,45 +226,6 @@ def _is_outage(error: Exception) -> bool:
 def _is_unknown_script(error: Exception) -> bool:
     # By name: redis-py is imported by those who use it, and not here.
     return type(error).__name__ == "NoScriptError"
-
-
-@types.coroutine
-def _within(awaited: Coroutine[Any, Any, T], seconds: float) -> Generator[Any, Any, T]:
-    """Await a coroutine for so many seconds at most, as `asyncio.timeout` does.
-
-    That costs three times as much, and this is in the way of every command.
-    """
-    awaited = awaited if inspect.iscoroutine(awaited) else _as_coroutine(awaited)
-    try:
-        pending = awaited.send(None)
-    except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]
-    alarm = _Alarm()
-    timer = asyncio.get_running_loop().call_later(seconds, alarm)
-    try:
-        try:
-            yield pending
-        except BaseException as error:  # noqa: BLE001 - it is thrown in just below
-            rest: Any = _Thrown(awaited, error)
-        else:
-            rest = awaited
-        value: T = yield from rest
-    except asyncio.CancelledError:
-        if alarm.off():
-            msg = f"Redis did not answer within {COMMAND_SECONDS:g} s"
-            raise TimeoutError(msg) from None
-        raise
-    except BaseException:
-        alarm.off()
-        raise
-    finally:
-        timer.cancel()
-    alarm.off()
-    return value
-
-
-async def _as_coroutine(awaitable: Awaitable[T]) -> T:
-    return await awaitable
 
 
 # By identity: a link keeps its client alive, and lives as long as a primitive uses it.

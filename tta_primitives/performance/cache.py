@@ -303,7 +303,11 @@ class CachePrimitive(Wrapper[In, Out]):
         self, key: Hashable, input_data: object, context: WorkflowContext
     ) -> Any:  # noqa: ANN401 - the wrapped primitive's output
         policy = self._policy
-        found = await self._find(key, context)
+        try:
+            found = await self._shelf.find(key)
+        except CacheStorageError as error:
+            self._fail_open(error, context)
+            found = None
         if found is not None and found.fresh_for > 0:
             self._counts.hits += 1
             if is_listening():
@@ -335,7 +339,7 @@ class CachePrimitive(Wrapper[In, Out]):
             return None
 
     def _taken(self, found: Found) -> Any:  # noqa: ANN401 - the wrapped primitive's output
-        value = found.take()
+        value = found.take() if found.is_original else found.value
         if self._has_outer:
             self._tell_outer(value, found.fresh_for, found.tags)
         return value

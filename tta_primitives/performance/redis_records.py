@@ -1,19 +1,19 @@
 """The form in which a record lies in Redis: bytes that say what they are.
 
-    tta1  stamp  check  fresh until  kept until  tags  value
-    4     16     8      16           16          2...  the rest
+    tta1  stamp      check  fresh until  kept until  tags  value
+    4     16 digits  4      8            8           1...  the rest
 
-The numbers are digits, so that people and scripts can read them: dates in microseconds
-since the epoch, the stamp as `redis_storage` explains it, the number of tags and of
-each its length. The check is the CRC-32 of all that follows it, in hexadecimal. It
-finds what was cut or overwritten; it does not stop who wants to be believed.
+Dates are microseconds since the epoch, the first byte of the tags is their number, and
+each begins with its length. The check is the CRC-32 of all that follows it: it finds
+what was cut or overwritten, and does not stop who wants to be believed. The stamp, as
+`redis_storage` explains it, is written in digits and by Redis itself.
 """
 
 from __future__ import annotations
 
 import math
-import re
 import time
+from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
@@ -30,15 +30,14 @@ MAGIC = b"tta1"
 LONGEST_SECONDS = 100 * 365 * 86400
 """A century: what is kept for longer, or for ever, is kept for that."""
 
-FOR_EVER = 9_999_999_999_999_999
+FOR_EVER = (1 << 63) - 1
 """The date that stands for none."""
 
-# Where what is checked begins, and where the tags or the value do.
-_CHECKED, _VALUE = 28, 62
-_HEAD = re.compile(rb"tta1\d{16}([0-9a-f]{8})(\d{16})(\d{16})(\d\d)")
-_DAY = 86400
-_MOST_TAGS = 99
-_LONGEST_TAG = 999
+_HEAD = Struct(">4s16sIqqB")
+_CHECKED = 24  # Where what is checked begins.
+_BODY = Struct(">qqB")
+_CENTURY = (LONGEST_SECONDS + 86400) * 1_000_000  # With a day for clocks that differ.
+_MOST_TAGS, _LONGEST_TAG = 255, 255
 
 
 class Encoded(NamedTuple):
@@ -79,11 +78,11 @@ def encoded(record: Record, now: int) -> Encoded:
         raise TypeError(msg)
     fresh_until = _date(now, record.fresh_for)
     kept_until = _date(now, record.kept_for)
-    tags = _encoded_tags(record.tags)
-    body = b"%016d%016d%s%s" % (fresh_until, kept_until, tags, value)
+    head = _BODY.pack(fresh_until, kept_until, len(record.tags))
+    body = b"%s%s%s" % (head, _encoded_tags(record.tags), value)
     kept_for = min(record.kept_for, LONGEST_SECONDS)
     milliseconds = max(1, math.ceil(kept_for * 1000))
-    return Encoded(b"%08x%s" % (crc32(body), body), milliseconds)
+    return Encoded(crc32(body).to_bytes(4) + body, milliseconds)
 
 
 def decoded(data: bytes, now: int) -> Record | UnreadableRecord | None:
@@ -93,19 +92,19 @@ def decoded(data: bytes, now: int) -> Record | UnreadableRecord | None:
         data: Whatever was found.
         now: The date, in microseconds since the epoch.
     """
-    head = _HEAD.match(data)
-    if head is None:
+    if len(data) < _HEAD.size or data[:4] != MAGIC:
         return UnreadableRecord("it has no form or version that is known here")
-    check, fresh, kept, count = head.groups()
-    if int(check, 16) != crc32(data[_CHECKED:]):
+    _, _, check, fresh_until, kept_until, count = _HEAD.unpack_from(data)
+    if crc32(data[_CHECKED:]) != check:
         return UnreadableRecord("it was cut or changed")
-    fresh_until, kept_until = int(fresh), int(kept)
     if kept_until <= now:
         return None
-    fresh_for, kept_for = _left(fresh_until, now), _left(kept_until, now)
-    if fresh_until > kept_until or LONGEST_SECONDS + _DAY < kept_for < math.inf:
+    if fresh_until > kept_until or now + _CENTURY < kept_until < FOR_EVER:
         return UnreadableRecord("its dates make no sense")
-    return _with_tags(data, int(count), fresh_for, kept_for)
+    fresh_for, kept_for = _left(fresh_until, now), _left(kept_until, now)
+    if count:
+        return _with_tags(data, count, fresh_for, kept_for)
+    return Record(data[_HEAD.size :], fresh_for, kept_for)
 
 
 def _left(until: int, now: int) -> float:
@@ -121,30 +120,28 @@ def _date(now: int, seconds: float) -> int:
 
 def _encoded_tags(tags: Sequence[str]) -> bytes:
     if not tags:
-        return b"00"
+        return b""
     texts = [tag.encode("utf-8", "surrogatepass") for tag in tags]
-    if len(texts) > _MOST_TAGS or max(map(len, texts)) > _LONGEST_TAG:
+    longest = max(map(len, texts))
+    if len(texts) > _MOST_TAGS or longest > _LONGEST_TAG:
         msg = (
             f"an entry in Redis has at most {_MOST_TAGS} tags of {_LONGEST_TAG} bytes, "
-            f"not {len(texts)} of up to {max(map(len, texts))}"
+            f"not {len(texts)} of up to {longest}"
         )
         raise ValueError(msg)
-    return b"%02d%s" % (len(texts), b"".join(b"%03d%s" % (len(t), t) for t in texts))
+    return b"".join(bytes([len(text)]) + text for text in texts)
 
 
 def _with_tags(
     data: bytes, count: int, fresh_for: float, kept_for: float
 ) -> Record | UnreadableRecord:
-    """Return a record of which all that stands before its tags has been read."""
-    if not count:
-        return Record(data[_VALUE:], fresh_for, kept_for)
     tags: list[str] = []
-    at = _VALUE
+    at = _HEAD.size
     try:
         for _ in range(count):
-            begin = at + 3
-            at = begin + int(data[at:begin])
+            begin = at + 1
+            at = begin + data[at]
             tags.append(data[begin:at].decode("utf-8", "surrogatepass"))
-    except ValueError:
+    except (IndexError, UnicodeDecodeError):
         return UnreadableRecord("its tags cannot be read")
     return Record(data[at:], fresh_for, kept_for, tuple(tags))

@@ -23,6 +23,7 @@ from tta_primitives.arguments import check_count
 from tta_primitives.performance.records import Record, UnreadableRecord
 from tta_primitives.performance.redis_records import MAGIC, decoded, encoded, wall_now
 from tta_primitives.redis_link import Lookup, Script, link_to
+from tta_primitives.redis_packed import PACKED
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping, Sequence
@@ -68,18 +69,19 @@ end
 
 _READ = Script(
     _NUMBER
+    + PACKED
     + """
 -- KEYS: records. ARGV: the limit in bytes, what keys of tags begin with.
 -- Of each the record, false if it is none, -1 if it is no text, -2 if it is too long.
 local limit, prefix = tonumber(ARGV[1]), ARGV[2]
 local function counts(record)
-  local at, stamp = 63, tonumber(string.sub(record, 5, 20)) or 0
-  for _ = 1, tonumber(string.sub(record, 61, 62)) or 0 do
-    local length = tonumber(string.sub(record, at, at + 2))
+  local at, stamp = 42, tonumber(string.sub(record, 5, 20)) or 0
+  for _ = 1, string.byte(record, 41) or 0 do
+    local length = string.byte(record, at)
     if not length then return true end
-    local seen = number(prefix .. string.sub(record, at + 3, at + 2 + length))
+    local seen = number(prefix .. string.sub(record, at + 1, at + length))
     if not seen or seen > stamp then return false end
-    at = at + 3 + length
+    at = at + 1 + length
   end
   return true
 end
@@ -94,7 +96,7 @@ for i = 1, #KEYS do
     answers[i] = #record > 0 and counts(record) and record
   end
 end
-return answers
+return packed(answers)
 """
 )
 

@@ -54,8 +54,15 @@ class JsonSerializer:
 
     def loads(self, data: bytes, /) -> object:
         """Return the value that the JSON stands for."""
-        # As text: given bytes, `json` would look first which of five encodings it is.
-        return json.loads(data.decode())
+        text = data.decode()
+        # Without the search for blanks at both ends, and for the encoding.
+        value, end = _decode(text)
+        if end != len(text):
+            msg = (
+                f"what follows the first {end} characters does not belong to the value"
+            )
+            raise ValueError(msg)
+        return value
 
 
 class MsgpackSerializer:
@@ -95,6 +102,7 @@ class MsgpackSerializer:
         return self._unpack(data, ext_hook=_refuse)
 
 
+_decode = json.JSONDecoder().raw_decode
 _MARKS = {JsonSerializer: "json", MsgpackSerializer: "msgpack"}
 _JSON_ATOMS: frozenset[Any] = frozenset({str, int, float, bool, type(None)})
 _MSGPACK_ATOMS = _JSON_ATOMS | {bytes}

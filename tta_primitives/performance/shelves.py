@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 
 from tta_primitives.errors import CacheStorageError
@@ -28,6 +29,9 @@ __all__ = [
     "StorageShelf",
     "copied",
 ]
+
+SHORT_TEXT = 256
+"""How long a text may be whose key is remembered."""
 
 CopyMode: TypeAlias = Literal["auto", "deep", "none"]
 
@@ -188,9 +192,16 @@ class StorageShelf:
         self._prefix = prefix
         self._serializer = serializer
         self._mark = mark_of(serializer)
+        # Most inputs are short texts, and what is often asked is asked again.
+        self._key_of_text = lru_cache(maxsize=512)(self._digested)
 
     def key(self, value: object, /) -> str:
         """Return the key of an input."""
+        if type(value) is str and len(value) <= SHORT_TEXT:
+            return self._key_of_text(value)
+        return self._digested(value)
+
+    def _digested(self, value: object) -> str:
         return self._prefix + digest(canonical(value))
 
     async def find(self, key: Hashable, /) -> Found | None:

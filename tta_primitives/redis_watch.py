@@ -1,0 +1,99 @@
+"""A time limit for many short operations, with one timer for all of them.
+
+Making and cancelling a timer costs more than all the rest of a limit. Here there is one
+for each event loop: it fires once in the time that an operation may take, looks who has
+waited too long, and is set again only if somebody still waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tta_primitives.deadline import _Alarm, _Thrown
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Generator
+
+__all__ = ["Watch"]
+
+T = TypeVar("T")
+
+
+class Watch:
+    """Limits how long operations take on one event loop.
+
+    Attributes:
+        loop: The loop.
+    """
+
+    __slots__ = ("_dues", "_timer", "loop")
+
+    timer_kind = "timeout"
+    """What a log of timers may call it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._dues: dict[_Alarm, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    @types.coroutine
+    def within(
+        self, awaited: Coroutine[Any, Any, T], seconds: float
+    ) -> Generator[Any, Any, T]:
+        """Await a coroutine for so many seconds at most, as `asyncio.timeout` does.
+
+        Args:
+            awaited: What to await.
+            seconds: The limit.
+
+        Raises:
+            TimeoutError: The time was up, and the coroutine has been cancelled.
+        """
+        try:
+            pending = awaited.send(None)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        alarm = _Alarm()
+        self._set(alarm, self.loop.time() + seconds)
+        try:
+            # Its first wait is handed through; from then on it is delegated to.
+            try:
+                yield pending
+            except BaseException as error:  # noqa: BLE001 - it is thrown in just below
+                rest: Any = _Thrown(awaited, error)
+            else:
+                rest = awaited
+            value: T = yield from rest
+        except asyncio.CancelledError:
+            if alarm.off():
+                msg = f"no answer within {seconds:g} s"
+                raise TimeoutError(msg) from None
+            raise
+        except BaseException:
+            alarm.off()
+            raise
+        finally:
+            del self._dues[alarm]
+        alarm.off()
+        return value
+
+    def _set(self, alarm: _Alarm, due: float) -> None:
+        self._dues[alarm] = due
+        if self._timer is None:
+            self._timer = self.loop.call_at(due, self)
+        elif due < self._timer.when():
+            self._timer.cancel()
+            self._timer = self.loop.call_at(due, self)
+
+    def __call__(self) -> None:
+        """Ring for those who have waited too long."""
+        now = self.loop.time()
+        waiting = []
+        for alarm, due in self._dues.items():
+            if due <= now:
+                alarm()
+            else:
+                waiting.append(due)
+        self._timer = self.loop.call_at(min(waiting), self) if waiting else None
