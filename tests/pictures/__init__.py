@@ -1,0 +1,1 @@
+"""Draw the pictures of the documentation from real runs: `python -m tests.pictures`."""
