@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import types
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ __all__ = [
 ]
 
 COMMAND_SECONDS = 0.2
-"""How long one command may take, waiting for its turn and connecting included."""
+"""How long one command, or what is sent in one go, may take, connecting included."""
 
 UNDER_WAY = 8
 """How many batches may be under way on one event loop, each on a connection."""
@@ -101,18 +100,16 @@ class _Batch:
 
     Attributes:
         sender: What it is sent with.
-        due: When those who began it have waited long enough, on the loop's clock.
         commands: Who asks for a command.
         keys: Who looks a key up, by look-up.
         is_gathered: Whether whoever began it has given the others of the iteration
             their turn.
     """
 
-    __slots__ = ("commands", "due", "is_gathered", "keys", "sender")
+    __slots__ = ("commands", "is_gathered", "keys", "sender")
 
-    def __init__(self, sender: Sender, due: float) -> None:
+    def __init__(self, sender: Sender) -> None:
         self.sender = sender
-        self.due = due
         self.commands: list[Asker] = []
         self.keys: dict[Lookup, list[Asker]] = {}
         self.is_gathered = False
@@ -249,8 +246,7 @@ class Batches:
             The batch; None if there is nobody else and the sender is free: then the
             caller is under way.
         """
-        due = lane.loop.time() + COMMAND_SECONDS
-        batch = lane.waiting = _Batch(sender, due)
+        batch = lane.waiting = _Batch(sender)
         try:
             await _turn()
         except BaseException:
@@ -291,8 +287,8 @@ class Batches:
     async def _carry(self, lane: _Lane, batch: _Batch) -> None:
         """Ask what those want who still wait, and hand out the answers."""
         try:
-            for ask, group in _questions(batch):
-                await _answer(group, ask(batch.due - lane.loop.time()))
+            for asked, group in _questions(batch):
+                await _answer(group, asked)
         finally:
             self._arrive(lane)
             for answer in batch.answers():
@@ -308,8 +304,12 @@ def _turn() -> Generator[None, None, None]:
 
 def _questions(
     batch: _Batch,
-) -> Iterator[tuple[Callable[[float], Coroutine[Any, Any, list[Any]]], list[Asker]]]:
-    """Yield what is asked in one go, as a function of the limit, and who asks."""
+) -> Iterator[tuple[Coroutine[Any, Any, list[Any]], list[Asker]]]:
+    """Yield what is asked in one go, and who asks.
+
+    Each has a limit of its own, but after one that has reached nobody the next ones
+    fail at once.
+    """
     sender = batch.sender
     commands = [asker for asker in batch.commands if not asker[1].done()]
     for lookup, group in batch.keys.items():
@@ -322,9 +322,11 @@ def _questions(
             some = askers[at : at + COMMANDS]
             keys = [key for key, _ in some]
             script, arguments, _ = lookup
-            yield partial(sender.ask_script, script, keys, arguments), some
+            asked = sender.ask_script(script, keys, arguments, COMMAND_SECONDS)
+            yield asked, some
     for train in _trains(commands):
-        yield partial(sender.ask_all, [parts for parts, _ in train]), train
+        asked = sender.ask_all([parts for parts, _ in train], COMMAND_SECONDS)
+        yield asked, train
 
 
 def _trains(askers: list[Asker]) -> Iterator[list[Asker]]:

@@ -88,12 +88,19 @@ class Watch:
             self._timer = self.loop.call_at(due, self)
 
     def __call__(self) -> None:
-        """Ring for those who have waited too long."""
+        """Ring for those who have waited too long.
+
+        Where the loop itself was held up, the answer may be there, and is seen in this
+        iteration: then nobody waits any more in the next one.
+        """
         now = self.loop.time()
-        waiting = []
-        for alarm, due in self._dues.items():
-            if due <= now:
-                alarm()
-            else:
-                waiting.append(due)
+        late = [alarm for alarm, due in self._dues.items() if due <= now]
+        if late:
+            self.loop.call_soon(self._ring, late)
+        waiting = [due for due in self._dues.values() if due > now]
         self._timer = self.loop.call_at(min(waiting), self) if waiting else None
+
+    def _ring(self, late: list[_Alarm]) -> None:
+        for alarm in late:
+            if alarm in self._dues:
+                alarm()
