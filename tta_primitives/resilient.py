@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import reduce
 from operator import rshift
-from typing import TYPE_CHECKING, Any, Final, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, overload
 
 from tta_primitives.performance.cache import CacheOptions, CachePrimitive
 from tta_primitives.primitive import In, Open, Out, Wrapper, as_operand
@@ -32,6 +32,55 @@ __all__ = ["ResilientOptions", "resilient"]
 
 # Wrappers that need no option, so that True is enough to ask for one.
 _COMPLETE: Final = (RetryPrimitive, CircuitBreakerPrimitive)
+
+
+class _Place(NamedTuple):
+    """A place in the stack.
+
+    Attributes:
+        name: What the layer is called.
+        kind: The wrapper that stands there.
+        main: The option that a value which is no dict stands for.
+        usual: Options that are usual here and not in the wrapper itself.
+    """
+
+    name: str
+    kind: type[Wrapper[Any, Any]]
+    main: str
+    usual: dict[str, Any] = {}  # noqa: RUF012 - nobody changes it
+
+    def layer(self, value: Any) -> list[Wrapper[Any, Any]]:  # noqa: ANN401 - as given
+        """Return the layer as an open wrapper, or nothing if it is left out."""
+        if value is None or value is False:
+            return []
+        if isinstance(value, Wrapper):
+            return [_named(_checked_open(self.name, value, self.kind), self.name)]
+        options = value if isinstance(value, dict) else {self.main: value}
+        if value is True and self.kind in _COMPLETE:
+            options = {}
+        make: Any = self.kind
+        try:
+            return [_named(make(**{**self.usual, **options}), self.name)]
+        except (TypeError, ValueError) as error:
+            raised = TypeError if isinstance(error, TypeError) else ValueError
+            msg = f"{self.name}: {error}"
+            raise raised(msg) from None
+
+
+_PLACES: Final = (
+    _Place("total_timeout", TimeoutPrimitive, "timeout_seconds"),
+    _Place("cache", CachePrimitive, "ttl"),
+    _Place("retry", RetryPrimitive, "max_retries"),
+    _Place(
+        "circuit_breaker",
+        CircuitBreakerPrimitive,
+        "failure_threshold",
+        {"record_on": is_retryable},
+    ),
+    _Place("rate_limit", RateLimitPrimitive, "rate"),
+    _Place("bulkhead", BulkheadPrimitive, "max_concurrency"),
+    _Place("attempt_timeout", TimeoutPrimitive, "timeout_seconds"),
+)
 
 
 class ResilientOptions(TypedDict, total=False):
@@ -100,14 +149,11 @@ def resilient(
     7. `bulkhead`: waiting for a turn holds no slot;
     8. `attempt_timeout`: bounds the call itself, not the wait for a slot.
 
-    These are the names in paths, `fallback/total_timeout/.../llm`. What is returned is
-    an ordinary primitive: `.named("answer")` names the outermost layer. Each layer is
-    given by its most important value, by a dict of its options, or as an open wrapper,
-    which is bound as it is. None or False leaves it out.
+    These are the names in paths. Each is given by its most important value, by a dict
+    of its options, or as an open wrapper; None or False leaves it out.
 
-    The breaker counts only what may pass by itself: errors that a retry would not
-    repeat, such as a bad request or a programming error, tell nothing of the service.
-    Its option `record_on` says otherwise.
+    The breaker counts only errors that a retry would repeat: a bad request or a
+    programming error tells nothing of the service. Its `record_on` says otherwise.
 
     Args:
         primitive: A primitive or a function. Without it the stack is open, and wraps
@@ -127,24 +173,15 @@ def resilient(
             there is no primitive.
         ValueError: An argument is out of range.
     """
-    layers = [
-        *_fallback(fallbacks),
-        *_layer("total_timeout", total_timeout, TimeoutPrimitive, "timeout_seconds"),
-        *_layer("cache", cache, CachePrimitive, "ttl"),
-        *_layer("retry", retry, RetryPrimitive, "max_retries"),
-        *_layer(
-            "circuit_breaker",
-            circuit_breaker,
-            CircuitBreakerPrimitive,
-            "failure_threshold",
-            record_on=is_retryable,
-        ),
-        *_layer("rate_limit", rate_limit, RateLimitPrimitive, "rate"),
-        *_layer("bulkhead", bulkhead, BulkheadPrimitive, "max_concurrency"),
-        *_layer(
-            "attempt_timeout", attempt_timeout, TimeoutPrimitive, "timeout_seconds"
-        ),
-    ]
+    around = [total_timeout, cache, retry, circuit_breaker]
+    inside = [rate_limit, bulkhead, attempt_timeout]
+    layers = _fallback(fallbacks)
+    for place, value in zip(_PLACES, around + inside, strict=True):
+        layers += place.layer(value)
+    return _around(layers, primitive)
+
+
+def _around(layers: list[Wrapper[Any, Any]], primitive: Any) -> Any:  # noqa: ANN401 - as given
     if not layers and primitive is None:
         msg = "resilient() has nothing to wrap and no layer to wrap it with"
         raise TypeError(msg)
@@ -160,38 +197,6 @@ def _fallback(value: Any) -> list[Wrapper[Any, Any]]:  # noqa: ANN401 - as given
     if isinstance(value, Wrapper):
         return [_checked_open("fallbacks", value, FallbackPrimitive)]
     return [FallbackPrimitive(fallbacks=value)]
-
-
-def _layer(
-    name: str,
-    value: Any,  # noqa: ANN401 - as given
-    kind: type[Wrapper[Any, Any]],
-    main: str,
-    **usual: object,
-) -> list[Wrapper[Any, Any]]:
-    """Return a layer as an open wrapper, or nothing if it is left out.
-
-    Args:
-        name: What it is called.
-        value: How it was given.
-        kind: The wrapper.
-        main: The option that a value which is no dict stands for.
-        usual: Options that are usual here and not in the wrapper itself.
-    """
-    if value is None or value is False:
-        return []
-    if isinstance(value, Wrapper):
-        return [_named(_checked_open(name, value, kind), name)]
-    options = value if isinstance(value, dict) else {main: value}
-    if value is True and kind in _COMPLETE:
-        options = {}
-    try:
-        made: Any = kind
-        return [_named(made(**{**usual, **options}), name)]
-    except (TypeError, ValueError) as error:
-        raised = TypeError if isinstance(error, TypeError) else ValueError
-        msg = f"{name}: {error}"
-        raise raised(msg) from None
 
 
 def _named(layer: Wrapper[Any, Any], name: str) -> Wrapper[Any, Any]:

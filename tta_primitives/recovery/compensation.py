@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
     AnyStep: TypeAlias = WorkflowPrimitive[Any, Any] | Callable[..., Any]
     AnyPrimitive: TypeAlias = WorkflowPrimitive[Any, Any]
+    _Place: TypeAlias = tuple[AnyPrimitive, str, Pair | None]
     Undo: TypeAlias = (
         WorkflowPrimitive[SagaRecord[A, B], Any]
         | Callable[[SagaRecord[A, B]], Any]
@@ -146,7 +147,7 @@ class _Undoable(Wrapper[In, Out]):
         """Execute it; if that fails, undo what was done."""
         counts = self._counts
         counts.calls += 1
-        ledger = Ledger(self._terms, enclosing())
+        ledger = Ledger(self._terms, enclosing(), self)
         token = current.set(ledger)
         try:
             output = await self._run(input_data, context, ledger)
@@ -168,7 +169,7 @@ class _Undoable(Wrapper[In, Out]):
     ) -> AsyncGenerator[Any, None]:
         """Yield the chunks; if not all are taken, undo what was done."""
         self._counts.calls += 1
-        ledger = Ledger(self._terms, enclosing())
+        ledger = Ledger(self._terms, enclosing(), self)
         try:
             raw = self._run_stream(input_data, context, ledger)
             async with closing(inside(ledger, raw)) as chunks:
@@ -357,7 +358,7 @@ class SagaPrimitive(_Undoable[In, Out]):
 
     def _view(self, context: WorkflowContext) -> WorkflowContext:
         if self._listed() is not None:
-            return context.of(self)
+            return context
         label = self._child_label
         return context if label is None else context.below(self, self._wrapped(), label)
 
@@ -383,7 +384,7 @@ class _Listed(WorkflowPrimitive[Any, Any]):
         self._name = " >> ".join(pair[0].name for pair in pairs)
         named = iter(labels(self._children))
         places = [[(one, next(named)) for one in pair] for pair in pairs]
-        self._places = [
+        self._places: list[_Place] = [
             (*place[0], Pair(*place[0], *place[1]) if len(place) > 1 else None)
             for place in places
         ]
@@ -405,40 +406,22 @@ class _Listed(WorkflowPrimitive[Any, Any]):
         context: WorkflowContext,
         /,
     ) -> Any:  # noqa: ANN401 - any primitive's output
-        value = input_data
-        for index in range(len(self._places)):
-            value = await self._executed(index, value, context)
+        value, ledger = input_data, _ledger()
+        for place in self._places:
+            value = await self._executed(place, value, context, ledger)
         return value
 
     def _executed(
         self,
-        index: int,
-        value: Any,  # noqa: ANN401 - any primitive's input
-        context: WorkflowContext,
-    ) -> Awaitable[Any]:
-        step, label, pair = self._places[index]
-        if pair is None:
-            return step.execute(value, placed(step, label, _saga_at(context), context))
-        ledger = cast("Ledger", current.get())
-        return carry_out(self._entry(pair, value, context, ledger), ledger)
-
-    def _entry(
-        self,
-        pair: Pair,
+        place: _Place,
         value: Any,  # noqa: ANN401 - any primitive's input
         context: WorkflowContext,
         ledger: Ledger,
-    ) -> Entry:
-        saga = _saga_at(context)
-        return Entry(
-            pair,
-            saga,
-            context,
-            value,
-            terms=SAGAS_OWN,
-            saga_terms=ledger.terms,
-            counts=saga._counts,
-        )
+    ) -> Awaitable[Any]:
+        step, label, pair = place
+        if pair is None:
+            return step.execute(value, placed(step, label, _saga(ledger), context))
+        return carry_out(_entry(pair, value, context, ledger), ledger)
 
     @no_door
     async def stream(
@@ -447,25 +430,48 @@ class _Listed(WorkflowPrimitive[Any, Any]):
         context: WorkflowContext,
         /,
     ) -> AsyncIterator[Any]:
-        value, last = input_data, len(self._places) - 1
-        for index in range(last):
-            value = await self._executed(index, value, context)
-        step, label, pair = self._places[last]
-        if pair is None:
-            raw = step.stream(value, placed(step, label, _saga_at(context), context))
-        else:
-            ledger = cast("Ledger", current.get())
-            entry = self._entry(pair, value, context, ledger)
-            raw = carry_out_stream(entry, ledger)
+        *before, last = self._places
+        value, ledger = input_data, _ledger()
+        for place in before:
+            value = await self._executed(place, value, context, ledger)
+        step, label, pair = last
+        raw = (
+            step.stream(value, placed(step, label, _saga(ledger), context))
+            if pair is None
+            else carry_out_stream(_entry(pair, value, context, ledger), ledger)
+        )
         async with closing(raw) as chunks:
             async for chunk in chunks:
                 yield chunk
 
 
-def _saga_at(context: WorkflowContext) -> _Undoable[Any, Any]:
-    # A copy of a saga, which `named` makes, has the steps of the original.
-    position: Any = context._position
-    return cast("_Undoable[Any, Any]", position.primitive)
+def _ledger() -> Ledger:
+    """Return the ledger of the saga whose list this is: it has just been opened."""
+    return cast("Ledger", current.get())
+
+
+def _saga(ledger: Ledger) -> _Undoable[Any, Any]:
+    # Not the saga that was given the list: a copy of it, as `named` makes one, has the
+    # same steps.
+    return cast("_Undoable[Any, Any]", ledger.owner)
+
+
+def _entry(
+    pair: Pair,
+    value: Any,  # noqa: ANN401 - any primitive's input
+    context: WorkflowContext,
+    ledger: Ledger,
+) -> Entry:
+    saga = _saga(ledger)
+    return Entry(
+        pair,
+        saga,
+        context,
+        value,
+        terms=SAGAS_OWN,
+        saga_terms=ledger.terms,
+        counts=saga._counts,
+    )
 
 
 def _pair(index: int, entry: Any) -> tuple[WorkflowPrimitive[Any, Any], ...]:  # noqa: ANN401 - anything a user may give

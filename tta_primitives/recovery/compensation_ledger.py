@@ -33,16 +33,16 @@ __all__ = [
     "placed",
 ]
 
-# Users read these names in errors of their type checkers: `SagaRecord[Input, Output]`.
-Input = TypeVar("Input", covariant=True)  # noqa: PLC0105 - as above
-Output = TypeVar("Output", covariant=True)  # noqa: PLC0105 - as above
+# Users read these in errors of their type checkers: `SagaRecord[InputT, OutputT]`.
+InputT = TypeVar("InputT", covariant=True)  # noqa: PLC0105 - as above
+OutputT = TypeVar("OutputT", covariant=True)  # noqa: PLC0105 - as above
 
 # Counts how many steps of a run were undone; all other names there have two lines.
 _UNDONE = "undone"
 
 
 @dataclass(frozen=True, slots=True)
-class SagaRecord(Generic[Input, Output]):
+class SagaRecord(Generic[InputT, OutputT]):
     """What a compensation is given: what its step got and made, and why it is undone.
 
     Attributes:
@@ -55,8 +55,8 @@ class SagaRecord(Generic[Input, Output]):
             `compensate_failed`.
     """
 
-    input: Input
-    output: Output
+    input: InputT
+    output: OutputT
     error: BaseException
     completed: bool = True
 
@@ -273,6 +273,7 @@ class Ledger:
     Args:
         terms: On what terms it is undone, all of them given.
         outer: Whose business the entries are after a success.
+        owner: The saga that is executed; None for a step in one.
 
     Attributes:
         entries: What was entered, in the order of completion.
@@ -280,11 +281,17 @@ class Ledger:
         is_undone: Whether it has failed, so that its entries are being undone.
     """
 
-    __slots__ = ("entries", "is_open", "is_undone", "outer", "terms")
+    __slots__ = ("entries", "is_open", "is_undone", "outer", "owner", "terms")
 
-    def __init__(self, terms: Terms, outer: Ledger | None = None) -> None:
+    def __init__(
+        self,
+        terms: Terms,
+        outer: Ledger | None,
+        owner: WorkflowPrimitive[Any, Any] | None = None,
+    ) -> None:
         self.terms = terms
         self.outer = outer
+        self.owner = owner
         self.entries: list[Entry] = []
         self.is_open = True
         self.is_undone = False
