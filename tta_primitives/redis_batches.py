@@ -214,7 +214,7 @@ class Batches:
             finally:
                 self._arrive(lane)
         answer = lane.loop.create_future()
-        batch.commands.append((parts, answer))
+        batch.commands.insert(0, (parts, answer))
         self._close(lane, batch)
         return await answer
 

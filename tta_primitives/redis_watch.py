@@ -90,13 +90,13 @@ class Watch:
     def __call__(self) -> None:
         """Ring for those who have waited too long.
 
-        Where the loop itself was held up, the answer may be there, and is seen in this
-        iteration: then nobody waits any more in the next one.
+        Where the loop itself was held up, their answers may be there, and are only to
+        be seen: so they have two more iterations.
         """
         now = self.loop.time()
         late = [alarm for alarm, due in self._dues.items() if due <= now]
         if late:
-            self.loop.call_soon(self._ring, late)
+            self.loop.call_soon(self.loop.call_soon, self._ring, late)
         waiting = [due for due in self._dues.values() if due > now]
         self._timer = self.loop.call_at(min(waiting), self) if waiting else None
 

@@ -2,8 +2,8 @@
 
 `execute_command` wraps each command for retries and telemetry, and its pool counts what
 it hands out: together a quarter of what a short command costs. Here the same is done by
-the public methods of pool and connection, and once: a command whose answer was lost may
-have been executed.
+the public methods of pool and connection. A second try is made only where a connection
+that had been idle turns out to be closed, as after a restart of the server.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from redis.asyncio import Redis
 
     from tta_primitives.redis_batches import Parts
@@ -52,25 +50,25 @@ class Wire:
             # The option by which redis-py leaves the answer as bytes.
             return await self._client.execute_command(*parts, NEVER_DECODE=True)
         pool = self._client.connection_pool
-        if not self._counts_only:
-            connection = await pool.get_connection()
-            return await self._exchange(connection, parts)
-        connection = pool.get_available_connection()
-        return await self._exchange(connection, parts, pool.ensure_connection)
-
-    async def _exchange(
-        self,
-        connection: Any,  # noqa: ANN401 - of redis-py
-        parts: Parts,
-        ensure: Callable[[Any], Awaitable[None]] | None = None,
-    ) -> Any:  # noqa: ANN401 - as Redis answers
+        if self._counts_only:
+            connection = pool.get_available_connection()
+            was_idle = connection.is_connected
+        else:
+            connection, was_idle = await pool.get_connection(), True
         try:
-            if ensure is not None:
-                await ensure(connection)
+            if self._counts_only:
+                await pool.ensure_connection(connection)
+            try:
+                await connection.send_command(*parts)
+                return await connection.read_response(disable_decoding=True)
+            except Exception as error:
+                if not (was_idle and _is_hangup(error)):
+                    raise
+            await connection.connect()
             await connection.send_command(*parts)
             return await connection.read_response(disable_decoding=True)
         finally:
-            await self._client.connection_pool.release(connection)
+            await pool.release(connection)
 
     async def ask_all(self, commands: list[Parts]) -> list[Any]:
         """Send commands in one go; an answer may be the error of one of them."""
@@ -104,3 +102,9 @@ class Wire:
         # A pool of another kind may let its callers wait for a connection.
         pool: Any = type(self._client.connection_pool)
         self._counts_only = pool.get_connection is ConnectionPool.get_connection
+
+
+def _is_hangup(error: Exception) -> bool:
+    from redis import exceptions
+
+    return isinstance(error, exceptions.ConnectionError)
