@@ -399,6 +399,18 @@ async def test_case_86_without_budget_a_call_is_executed_once(clock, events):
 
 
 @virtual
+async def test_each_call_adds_to_the_budget(clock):
+    """With a ratio of a half, every second call may be hedged."""
+    budget = RetryBudget(ratio=0.5, min_retries=0, window=1000)
+    hedge = HedgePrimitive(Runs((3, "a")), delay=1, budget=budget)
+    hedges = []
+    for _ in range(4):
+        await call(hedge)
+        hedges.append(hedge.stats.hedges)
+    assert hedges == [0, 1, 1, 2]
+
+
+@virtual
 async def test_case_86_a_failure_without_budget_is_the_answer(clock):
     """The very error, at once, without a note: no hedge has failed."""
     boom = Boom("own")
@@ -533,7 +545,7 @@ async def test_an_error_that_is_not_to_be_hedged_is_the_answer(clock):
             with pytest.raises(ValueError, match="wrong") as caught:
                 await call(hedge)
             assert caught.value is wrong
-            assert runs.at_work == 0
+            assert (runs.at_work, hedge.stats.wins) == (0, 0)
         runs = Runs((1, Boom()), (1, "second"))
         assert await call(HedgePrimitive(runs, delay=3, hedge_on=hedge_on)) == "second"
     assert not hasattr(wrong, "__notes__")

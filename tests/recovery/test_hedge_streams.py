@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import pytest
 
@@ -101,6 +101,44 @@ async def test_each_stream_is_read_by_one_task_from_its_first_to_its_last_chunk(
     sources = Sources([60.0, "slow"], ["a", "b", "c"])
     await chunks_of(HedgePrimitive(sources, delay=1), "x", WorkflowContext())
     assert [len(tasks) for tasks in sources.tasks] == [1, 1]
+
+
+@pytest.mark.parametrize("ends", ["second wins", "cancelled", "abandoned"])
+@virtual
+async def test_a_stream_that_ignores_its_cancellation_is_read_no_further(clock, ends):
+    """It is closed at its next chunk, whether it lost or its consumer left."""
+    log = []
+
+    async def stubborn(value):
+        number = len(log)
+        log.append("opened")
+        try:
+            if number == 1 and ends == "second wins":
+                yield "quick"
+            if ends == "abandoned":
+                yield "first"
+            while True:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(60)
+                yield "more"
+        finally:
+            log.append("closed")
+
+    stream = HedgePrimitive(stubborn, delay=1).stream("x", WorkflowContext())
+    async with aclosing(stream) as chunks:
+        if ends == "cancelled":
+            with pytest.raises(TimeoutError, match=r"^$"):
+                async with asyncio.timeout(2):
+                    await anext(chunks)
+        elif ends == "abandoned":
+            assert await anext(chunks) == "first"
+            with pytest.raises(TimeoutError, match=r"^$"):
+                async with asyncio.timeout(2):
+                    await anext(chunks)
+        else:
+            assert await anext(chunks) == "quick"
+    assert log.count("opened") == log.count("closed")
+    assert only_this_task()
 
 
 @virtual

@@ -235,14 +235,13 @@ class HedgePrimitive(Wrapper[In, Out]):
         skip = await self._why_not(input_data, context)
         if skip is None:
             await race.run()
+            chunks = race.chunks()
         else:
             race.skip(skip)
-        chunks = race.chunks() if skip is None else race.chunks_alone()
+            chunks = race.chunks_alone()
         async with closing(chunks) as answer:
             async for chunk in answer:
                 yield chunk
-        if skip is None:
-            race.result()
 
     def _note_call(self) -> None:
         self._wrapped()

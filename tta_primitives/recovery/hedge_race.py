@@ -53,6 +53,7 @@ class Execution:
         is_cancelled: Whether it has failed because it was cancelled.
         is_discarded: Whether its result, if it had one, was closed.
         is_heard: Whether it has told of its end.
+        is_unwanted: Whether it was told to end.
         has_chunk: Whether it has read a chunk that nobody was given yet.
         chunk: That chunk.
         asked: For what it waits before it reads the next chunk.
@@ -65,6 +66,7 @@ class Execution:
         "is_cancelled",
         "is_discarded",
         "is_heard",
+        "is_unwanted",
         "name",
         "number",
         "task",
@@ -78,6 +80,7 @@ class Execution:
         self.is_cancelled = False
         self.is_discarded = False
         self.is_heard = False
+        self.is_unwanted = False
         self.has_chunk = False
         self.chunk: Any = None
         self.asked: Future[None] | None = None
@@ -227,7 +230,6 @@ class Race:
             error = answer.error() or CancelledError()
         if isinstance(error, Exception):
             self._leave_note(error)
-        del answer
         self._let_go()
         if error is None:
             return result
@@ -403,7 +405,7 @@ class Race:
         answer = self._answer
         others = [one for one in self._executions if one is not answer]
         try:
-            await _end([one.task for one in others])
+            await _end(others)
         finally:
             await _discard_all(self._unwanted(others))
 
@@ -468,6 +470,8 @@ class StreamRace(Race):
     ) -> None:
         async with closing(one.stream(self._input, view)) as chunks:
             async for chunk in chunks:
+                if execution.is_unwanted:
+                    return  # It has swallowed its cancellation.
                 execution.chunk = chunk
                 execution.has_chunk = True
                 execution.asked = self._loop.create_future()
@@ -487,22 +491,24 @@ class StreamRace(Race):
                 yield chunk
 
     async def chunks(self) -> AsyncIterator[Any]:
-        """Yield the chunks of the answer as they are asked for."""
+        """Yield the chunks of the answer as they are asked for, or raise its error."""
         answer = cast("Execution", self._answer)
         try:
-            while True:
+            while answer.has_chunk or not answer.task.done():
                 if answer.has_chunk:
                     answer.has_chunk = False
                     yield answer.chunk
                     answer.chunk = None
                     cast("Future[None]", answer.asked).set_result(None)
-                elif answer.task.done():
-                    break
                 else:
                     self._waiter = self._loop.create_future()
                     await self._waiter
+            self.result()
         finally:
-            await _end([answer.task])
+            try:
+                await _end(self._executions)
+            finally:
+                self._let_go()
 
 
 def _how_it_failed(execution: Execution) -> str:
@@ -510,20 +516,19 @@ def _how_it_failed(execution: Execution) -> str:
     return _repr(error) if isinstance(error, Exception) else "it was cancelled"
 
 
-async def _end(tasks: list[Task[Any]]) -> None:
-    """Cancel tasks and see them end, also if this is cancelled meanwhile."""
+async def _end(executions: list[Execution]) -> None:
+    """Cancel executions and see them end, also if this is cancelled meanwhile."""
     interruption: CancelledError | None = None
-    pending = [task for task in tasks if not task.done()]
-    for task in pending:
-        task.cancel()
-    while pending:
+    for one in executions:
+        one.is_unwanted = True
+        one.task.cancel()  # Nothing to one that has ended.
+    while pending := [one.task for one in executions if not one.task.done()]:
         try:
             await wait(pending)
         except CancelledError as error:
             interruption = error
             for task in pending:
                 task.cancel()  # Once more, as it happened to us.
-        pending = [task for task in pending if not task.done()]
     if interruption is not None:
         try:
             raise interruption
