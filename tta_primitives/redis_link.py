@@ -35,6 +35,9 @@ __all__ = [
 
 T = TypeVar("T")
 
+AGAIN = -3
+"""What a script answers for a key if the answers before it were long enough."""
+
 COOL_DOWN_SECONDS = 1.0
 """How long nobody asks a server that could not be reached."""
 
@@ -179,11 +182,24 @@ class RedisLink:
 
         Args:
             script: What to run: it returns a list with one answer for each of `KEYS`,
-                as it is or as `redis_packed` makes a text of it.
+                as it is or as `redis_packed` makes a text of it. For the first it has
+                one; for others it may have `AGAIN`, and is run again for those.
             keys: Its `KEYS`.
             arguments: Its `ARGV`.
-            seconds: How long it may take.
+            seconds: How long each run may take.
         """
+        answers = await self._run_once(script, keys, arguments, seconds)
+        while AGAIN in answers:
+            late = [at for at, answer in enumerate(answers) if answer == AGAIN]
+            some = [keys[at] for at in late]
+            more = await self._run_once(script, some, arguments, seconds)
+            for at, answer in zip(late, more, strict=True):
+                answers[at] = answer
+        return answers
+
+    async def _run_once(
+        self, script: Script, keys: list[str], arguments: Parts, seconds: float
+    ) -> list[Any]:
         rest = (len(keys), *keys, *arguments)
         try:
             answers = await self.ask(("EVALSHA", script.digest, *rest), seconds)

@@ -8,7 +8,7 @@ whatever it concerns; loads that were under way then are not kept; and a tag tha
 has evicted takes its entries with it. Stamps are microseconds on the server's clock,
 never the same one before and after an invalidation, even if the clock stands still.
 
-A lease is a key beside the record's. It holds the token of its holder, and the stamp.
+A lease is a key beside the record's. It holds the stamp, and the token of its holder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 from tta_primitives.arguments import check_count
 from tta_primitives.performance.records import Record, UnreadableRecord
-from tta_primitives.performance.redis_records import MAGIC, decoded, encoded, wall_now
+from tta_primitives.performance.redis_records import (
+    MAGIC,
+    Encoded,
+    decoded,
+    encoded,
+    wall_now,
+)
 from tta_primitives.redis_link import Lookup, Script, link_to
 from tta_primitives.redis_packed import PACKED
 
@@ -34,6 +40,9 @@ __all__ = ["RedisStorage"]
 
 MAX_RECORD_BYTES = 1 << 20
 """The usual limit of a record: a mebibyte."""
+
+READ_BYTES = 1 << 20
+"""How many bytes of records come in one answer before the rest is asked for again."""
 
 CHUNK = 256
 """How many keys one command names, so that none keeps the server for long."""
@@ -50,7 +59,9 @@ _CLOCK_MILLISECONDS = 86_400_000
 _NUMBER = """
 local function number(key)
   local text = redis.pcall('GET', key)
-  return type(text) == 'string' and tonumber(text) or nil
+  local value = type(text) == 'string' and tonumber(text)
+  -- Above 2^53 numbers are not told apart, and no stamp is there for centuries.
+  return value and value >= 0 and value < 9007199254740992 and value or nil
 end
 local function digits(stamp)
   return string.format('%016.0f', stamp)
@@ -71,9 +82,10 @@ _READ = Script(
     _NUMBER
     + PACKED
     + """
--- KEYS: records. ARGV: the limit in bytes, what keys of tags begin with.
--- Of each the record, false if it is none, -1 if it is no text, -2 if it is too long.
-local limit, prefix = tonumber(ARGV[1]), ARGV[2]
+-- KEYS: records. ARGV: the limit of one in bytes, what keys of tags begin with, and
+-- the limit of all. Of each the record, false if it is none, -1 if it is no text, -2 if
+-- it is too long, -3 if it is to be asked for again.
+local limit, prefix, room = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local function counts(record)
   local at, stamp = 42, tonumber(string.sub(record, 5, 20)) or 0
   for _ = 1, string.byte(record, 41) or 0 do
@@ -87,13 +99,16 @@ local function counts(record)
 end
 local answers = {}
 for i = 1, #KEYS do
-  local record = redis.pcall('GETRANGE', KEYS[i], 0, limit)
-  if type(record) ~= 'string' then
+  local record = room > 0 and redis.pcall('GETRANGE', KEYS[i], 0, limit)
+  if not record then
+    answers[i] = -3
+  elseif type(record) ~= 'string' then
     answers[i] = -1
   elseif #record > limit then
     answers[i] = -2
   else
     answers[i] = #record > 0 and counts(record) and record
+    room = room - #record
   end
 end
 return packed(answers)
@@ -111,10 +126,8 @@ local token, body, life, prefix = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local stamp = now(clock)
 if token ~= '' then
   local held = redis.pcall('GET', lease)
-  if type(held) ~= 'string' or string.sub(held, 1, #token + 1) ~= token .. ' ' then
-    return 0
-  end
-  stamp = tonumber(string.sub(held, #token + 2)) or 0
+  if type(held) ~= 'string' or string.sub(held, 17) ~= token then return 0 end
+  stamp = tonumber(string.sub(held, 1, 16)) or 0
   redis.call('UNLINK', lease)
 end
 for i = 5, #ARGV do
@@ -154,7 +167,7 @@ _ACQUIRE = Script(
     _NOW
     + """
 -- KEYS: the lease, the clock. ARGV: the token, the milliseconds. 1 if it was taken.
-local value = ARGV[1] .. ' ' .. digits(now(KEYS[2]))
+local value = digits(now(KEYS[2])) .. ARGV[1]
 local taken = redis.pcall('SET', KEYS[1], value, 'NX', 'PX', ARGV[2])
 if type(taken) == 'table' and taken.ok then return 1 end
 if redis.call('PTTL', KEYS[1]) ~= -1 then return 0 end
@@ -166,9 +179,7 @@ return 1
 
 _HELD = """
 local held = redis.pcall('GET', KEYS[1])
-if type(held) ~= 'string' or string.sub(held, 1, #ARGV[1] + 1) ~= ARGV[1] .. ' ' then
-  return 0
-end
+if type(held) ~= 'string' or string.sub(held, 17) ~= ARGV[1] then return 0 end
 """
 _RENEW = Script(_HELD + "return redis.call('PEXPIRE', KEYS[1], ARGV[2])")
 _RELEASE = Script(_HELD + "return redis.call('UNLINK', KEYS[1])")
@@ -181,7 +192,8 @@ def _lookup(limit: int, *, reads_tags: bool) -> Lookup:
     def alone(key: str) -> tuple[Any, ...]:
         return ("GETRANGE", key, 0, limit)
 
-    return Lookup(_READ, (limit, _TAG_PREFIX), None if reads_tags else alone)
+    arguments = (limit, _TAG_PREFIX, READ_BYTES)
+    return Lookup(_READ, arguments, None if reads_tags else alone)
 
 
 class RedisStorage:
@@ -258,31 +270,38 @@ class RedisStorage:
             ValueError: A record is too long, or has tags that are; none is written.
         """
         # All are made before the first is sent.
-        writes = [self._write(key, record, "") for key, record in records.items()]
+        forms = {key: self._encoded(record) for key, record in records.items()}
+        writes = [
+            self._write(key, form, records[key].tags, "") for key, form in forms.items()
+        ]
         if len(writes) == 1:
             await writes[0]
         else:
             await asyncio.gather(*writes)
 
-    def _write(self, key: str, record: Record, token: str) -> Coroutine[Any, Any, Any]:
-        """Return what writes a record, and ends a lease if there is one."""
-        body, milliseconds = encoded(record, wall_now())
-        length = len(MAGIC) + len(_NO_STAMP) + len(body)
+    def _encoded(self, record: Record) -> Encoded:
+        form = encoded(record, wall_now())
+        length = len(MAGIC) + len(_NO_STAMP) + len(form.body)
         if length > self.max_record_bytes:
             msg = (
                 f"a record of {length} bytes is longer than "
                 f"max_record_bytes={self.max_record_bytes}"
             )
             raise ValueError(msg)
-        if not record.tags and not token:
-            data = MAGIC + _NO_STAMP + body
-            return self._link.command("SET", key, data, "PX", milliseconds)
-        if record.tags:
+        return form
+
+    def _write(
+        self, key: str, form: Encoded, tags: tuple[str, ...], token: str
+    ) -> Coroutine[Any, Any, Any]:
+        """Return what writes a record, and ends a lease if there is one."""
+        if not tags and not token:
+            data = MAGIC + _NO_STAMP + form.body
+            return self._link.command("SET", key, data, "PX", form.milliseconds)
+        if tags:
             self._expect_tags()
         keys = [key, key + _LEASE_SUFFIX, _CLOCK]
-        tags = map(_tag_bytes, record.tags)
-        arguments: list[Any] = [token, body, milliseconds, _TAG_PREFIX, *tags]
-        return self._link.run(_WRITE, keys, arguments)
+        arguments: list[Any] = [token, form.body, form.milliseconds, _TAG_PREFIX]
+        return self._link.run(_WRITE, keys, [*arguments, *map(_tag_bytes, tags)])
 
     async def delete(self, keys: Sequence[str], /) -> None:
         """Forget these keys, and let nobody keep what is being loaded for them."""
@@ -337,7 +356,8 @@ class RedisStorage:
 
     async def set_leased(self, key: str, record: Record, token: str, /) -> bool:
         """Keep a record and give the lease back; False if it is no longer held."""
-        return bool(await self._write(key, record, token))
+        written = self._write(key, self._encoded(record), record.tags, token)
+        return bool(await written)
 
 
 def _ms(seconds: float) -> int:
