@@ -9,6 +9,7 @@ import operator
 
 import pytest
 
+from tests.performance.redis_clients import fake_redis
 from tests.performance.tools import Loads, SlowStorage, hearing, virtual
 from tta_primitives import WorkflowContext, WorkflowPrimitive, step
 from tta_primitives.errors import CacheStorageError
@@ -57,7 +58,7 @@ async def greet(data, greeting):
     return f"{greeting} {data}"
 
 
-@pytest.fixture(params=[MemoryStorage, SlowStorage])
+@pytest.fixture(params=[MemoryStorage, SlowStorage, fake_redis])
 def storage(request):
     return request.param()
 

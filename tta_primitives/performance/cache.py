@@ -440,19 +440,18 @@ class CachePrimitive(Wrapper[In, Out]):
         self, lease: Lease, load: Load, context: WorkflowContext, fresh_for: float
     ) -> Found | None:
         async def look() -> Found | None:
-            found = await self._find(load.key, context)
+            try:
+                found = await self._shelf.find(load.key)
+            except CorruptRecordError:
+                return None  # It is being loaded anew because that was told before.
             return None if found is None or found.fresh_for <= fresh_for else found
 
         clock = get_running_loop().time
         began = clock()
         try:
             found = await turn(lease, look, context.deadline)
-        except CacheStorageError:
-            raise  # From looking, without `fail_open`.
         except Exception as error:  # noqa: BLE001 - whatever a storage raises
-            failure = CacheStorageError(f"the storage could not lease: {error!r}")
-            failure.__cause__ = error
-            self._fail_open(failure, context)
+            self._fail_open(_as_storage_error(error), context)
             return None
         waited = clock() - began
         if lease.has_waited:
@@ -697,6 +696,14 @@ class CachePrimitive(Wrapper[In, Out]):
         self._failing.clear()
         if self._failures is not None:
             self._failures.remove_all()
+
+
+def _as_storage_error(error: Exception) -> CacheStorageError:
+    if isinstance(error, CacheStorageError):
+        return error
+    failure = CacheStorageError(f"the storage could not lease: {error!r}")
+    failure.__cause__ = error
+    return failure
 
 
 def _cache_below(

@@ -87,6 +87,7 @@ _READ = Script(
 -- it is too long, -3 if it is to be asked for again.
 local limit, prefix, room = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local function counts(record)
+  if string.sub(record, 1, 4) ~= 'tta1' then return true end
   local at, stamp = 42, tonumber(string.sub(record, 5, 20)) or 0
   for _ = 1, string.byte(record, 41) or 0 do
     local length = string.byte(record, at)
