@@ -505,6 +505,20 @@ class Frozen(Exception):
     code: int
 
 
+class Empty(Exception):
+    """An error that is false."""
+
+    def __len__(self):
+        return 0
+
+
+@virtual
+async def test_an_error_may_be_false(clock):
+    """It is raised like any other."""
+    with pytest.raises(Empty, match="its hedges failed as well"):
+        await call(HedgePrimitive(Runs((0, Empty())), delay=1))
+
+
 @pytest.mark.parametrize("error", [Frozen(1), Boom("again")], ids=["frozen", "plain"])
 @virtual
 async def test_the_note_on_one_error_is_replaced(clock, error):

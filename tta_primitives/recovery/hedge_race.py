@@ -225,9 +225,9 @@ class Race:
         If all have failed, that is the primary's, with a note on the others.
         """
         answer = cast("Execution", self._answer)
-        result, error = answer.result(), None
-        if not answer.has_succeeded():
-            error = answer.error() or CancelledError()
+        result, error = answer.result(), answer.error()
+        if error is None and not answer.has_succeeded():
+            error = CancelledError()
         if isinstance(error, Exception):
             self._leave_note(error)
         self._let_go()
