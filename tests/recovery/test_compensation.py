@@ -917,14 +917,22 @@ async def test_a_saga_may_be_streamed_by_several_tasks(clock, shop):
 # What does not go on
 
 
+@pytest.mark.parametrize("is_stream", [False, True])
 @virtual
-async def test_what_completes_after_its_saga_was_undone_is_undone_at_once(clock, shop):
+async def test_what_completes_after_its_saga_was_undone_is_undone_at_once(
+    clock, shop, is_stream
+):
     """A task that nobody awaited does not leave behind what nobody would undo."""
     part = shop.compensable("late", takes=5)
     tasks = []
 
+    async def work(value, context):
+        if is_stream:
+            return [chunk async for chunk in part.stream(value, context)]
+        return await part.execute(value, context)
+
     async def careless(value, context):
-        tasks.append(asyncio.create_task(part.execute(value, context)))
+        tasks.append(asyncio.create_task(work(value, context)))
         await asyncio.sleep(1)
         raise Boom
 
