@@ -169,8 +169,7 @@ _ACQUIRE = Script(
     + """
 -- KEYS: the lease, the clock. ARGV: the token, the milliseconds. 1 if it was taken.
 local value = digits(now(KEYS[2])) .. ARGV[1]
-local taken = redis.pcall('SET', KEYS[1], value, 'NX', 'PX', ARGV[2])
-if type(taken) == 'table' and taken.ok then return 1 end
+if redis.call('SET', KEYS[1], value, 'NX', 'PX', ARGV[2]) then return 1 end
 if redis.call('PTTL', KEYS[1]) ~= -1 then return 0 end
 -- No lease of ours is without an end: somebody else has left something there.
 redis.call('SET', KEYS[1], value, 'PX', ARGV[2])
