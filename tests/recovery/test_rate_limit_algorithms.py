@@ -86,7 +86,7 @@ def test_100_000_starts_do_not_drift(algorithm, rate, period):
     bucket, now = Limit(algorithm, rate, period, capacity).bucket(), 0.0
     for _ in range(100_000):
         now = max(now, bucket.due(now, 1))
-        bucket.take(now, 1)
+        assert bucket.enter(now, 1)
     pace = Fraction(period) / Fraction(rate)
     expected = {
         "token_bucket": (100_000 - Fraction(capacity)) * pace,
