@@ -7,6 +7,8 @@ import sys
 from asyncio import CancelledError, current_task
 from typing import TYPE_CHECKING
 
+from tta_primitives.loops import running_loop
+
 if TYPE_CHECKING:
     from asyncio import TaskGroup
     from types import FrameType
@@ -73,7 +75,7 @@ def _callers() -> set[int]:
 
 def requests() -> int:
     """Return how often the current task was told to end, and has not taken it back."""
-    task = current_task()
+    task = current_task(running_loop())
     return 0 if task is None else task.cancelling()
 
 

@@ -8,11 +8,10 @@ a position of its own. Primitives hand *views* down and never change the caller'
 from __future__ import annotations
 
 import copy
-from asyncio import get_running_loop
-from asyncio.events import _get_running_loop
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
 
 from tta_primitives.chance import new_id
+from tta_primitives.loops import moment, now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Enforced", "Position", "WorkflowContext"]
 
 T = TypeVar("T")
+
+AnyPrimitive: TypeAlias = "WorkflowPrimitive[Any, Any]"
 
 CORRELATION_HEADER = "x-correlation-id"
 _MAX_HEADER = 256
@@ -155,6 +156,12 @@ class ItemKeys:
 
 
 Keys: TypeAlias = "KeyScope | ItemKeys"
+# The position of a view that nobody has asked for yet: the view it was made of, the
+# primitive that made it (None for the one that was called with that view), the one it
+# is for, and the label of that one.
+Place: TypeAlias = (
+    "tuple[WorkflowContext, AnyPrimitive | None, AnyPrimitive, str]"
+)
 
 
 def _counted(counts: dict[str, int], name: str) -> int:
@@ -174,7 +181,7 @@ class _Shared(Generic[T]):
         self._make = make
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self._name = f"_{name}" if name[0] != "_" else f"_{name[1:]}_"
+        self._name = name
 
     @overload
     def __get__(self, view: None, owner: type) -> _Shared[T]: ...
@@ -183,14 +190,20 @@ class _Shared(Generic[T]):
     def __get__(self, view: WorkflowContext | None, owner: type) -> _Shared[T] | T:
         if view is None:
             return self
-        stored = view._root_context().__dict__
+        root = view._root or view
+        stored = root._fields
+        if stored is None:
+            stored = root._fields = {}
         value: T | None = stored.get(self._name)
         if value is None:
             value = stored[self._name] = self._make()
         return value
 
     def __set__(self, view: WorkflowContext, value: T) -> None:
-        view._root_context().__dict__[self._name] = value
+        root = view._root or view
+        if root._fields is None:
+            root._fields = {}
+        root._fields[self._name] = value
 
 
 def _nothing() -> None:
@@ -220,11 +233,12 @@ class WorkflowContext:
             them.
     """
 
-    # What differs from view to view has a slot; what the run shares sits in the root's
-    # __dict__, so that creating a context stores only what was given.
+    # What differs from view to view has a slot; what the run shares is among the root's
+    # fields, so that creating a context stores only what was given. There is no
+    # __dict__: to make one is a fifth of the cost of a view.
     __slots__ = (
-        "__dict__",
         "__weakref__",
+        "_fields",
         "_key",
         "_position",
         "_root",
@@ -234,7 +248,8 @@ class WorkflowContext:
 
     _root: WorkflowContext | None
     _key: Keys | str | None
-    _position: Position | None
+    _fields: dict[str, Any] | None
+    _position: Position | Place | None
     _started_at: float | None
     deadline: float | None
 
@@ -254,29 +269,29 @@ class WorkflowContext:
         deadline: float | None = None,
         idempotency_key: str | None = None,
     ) -> None:
-        if correlation_id is not None:
-            self._correlation_id = correlation_id
-        if workflow_id is not None:
-            self._workflow_id = workflow_id
-        if session_id is not None:
-            self._session_id = session_id
-        if traceparent is not None:
-            self._traceparent = traceparent
-        if tracestate is not None:
-            self._tracestate = tracestate
-        if baggage is not None:
-            self._baggage = baggage
-        if tags is not None:
-            self._tags = tags
-        if state is not None:
-            self._state = state
-        if metadata is not None:
-            self._metadata = metadata
-        if deps is not None:
-            self._deps = deps
-        loop = _get_running_loop()
-        self._started_at = None if loop is None else loop.time()
         self._root = None
+        self._fields = None
+        if correlation_id is not None:
+            self._fields = {"correlation_id": correlation_id}
+        if workflow_id is not None:
+            self.workflow_id = workflow_id
+        if session_id is not None:
+            self.session_id = session_id
+        if traceparent is not None:
+            self.traceparent = traceparent
+        if tracestate is not None:
+            self.tracestate = tracestate
+        if baggage is not None:
+            self.baggage = baggage
+        if tags is not None:
+            self.tags = tags
+        if state is not None:
+            self.state = state
+        if metadata is not None:
+            self.metadata = metadata
+        if deps is not None:
+            self.deps = deps
+        self._started_at = moment()
         self._key = idempotency_key
         self._position = None
         self.deadline = deadline
@@ -307,7 +322,8 @@ class WorkflowContext:
     @property
     def path(self) -> str:
         """The path of the position that this view was made for, "" at the root."""
-        return "" if self._position is None else self._position.path
+        position = self._place()
+        return "" if position is None else position.path
 
     @property
     def idempotency_key(self) -> str | None:
@@ -327,18 +343,18 @@ class WorkflowContext:
         """Return the seconds left to the deadline, below 0 after it; None without."""
         if self.deadline is None:
             return None
-        return self.deadline - get_running_loop().time()
+        return self.deadline - now()
 
     def elapsed_ms(self) -> float:
         """Return the milliseconds since the context was created, on the loop's clock.
 
         A context made outside an event loop counts from its first use inside one.
         """
-        now = get_running_loop().time()
+        present = now()
         root = self._root_context()
         if root._started_at is None:
-            root._started_at = now
-        return (now - root._started_at) * 1000
+            root._started_at = present
+        return (present - root._started_at) * 1000
 
     def checkpoint(self, name: str) -> None:
         """Note a name with the milliseconds since the run began."""
@@ -365,32 +381,26 @@ class WorkflowContext:
         _ = self.correlation_id, self.run_id, self.outcomes, self.checkpoints
         _ = self.metadata, self.tags, self.baggage, self.deps, self._key_scopes
         root = copy.copy(self._root_context())
-        root.state = copy.deepcopy(self.state)
+        root._fields = {**(root._fields or {}), "state": copy.deepcopy(self.state)}
         return root
 
     def below(
         self,
-        parent: WorkflowPrimitive[Any, Any],
+        parent: WorkflowPrimitive[Any, Any] | None,
         primitive: WorkflowPrimitive[Any, Any],
         label: str,
     ) -> WorkflowContext:
-        """Return the view that `parent` hands to the child which it calls `label`."""
-        above = self._position
-        if above is None or above.primitive is not parent:
-            outer = above
-            above = Position()
-            above.parent = outer
-            above.primitive = parent
-            above.label = parent._name or parent._default_name
-        # Written out, as it is done for each call of a retry, a fallback or a cache.
-        position = Position()
-        position.parent = above
-        position.primitive = primitive
-        position.label = label
+        """Return the view that `parent` hands to the child which it calls `label`.
+
+        Args:
+            parent: Who hands it; None for who was called with this view.
+            primitive: The child.
+            label: Its name, with `#2` for a second sibling of that name.
+        """
         view: WorkflowContext = _View()
         view._root = self._root or self
         view._key = self._key
-        view._position = position
+        view._position = (self, parent, primitive, label)
         view.deadline = self.deadline
         return view
 
@@ -406,16 +416,28 @@ class WorkflowContext:
     def of(self, primitive: WorkflowPrimitive[Any, Any]) -> WorkflowContext:
         """Return this view if it was made for the primitive, else one that is."""
         position = self._position
-        if position is not None and position.primitive is primitive:
+        if isinstance(position, tuple):
+            if position[2] is primitive:
+                return self
+        elif position is not None and position.primitive is primitive:
             return self
-        return self.at(place(position, primitive, primitive.name))
+        return self.below(None, primitive, primitive.name)
 
     def position_of(self, primitive: WorkflowPrimitive[Any, Any]) -> Position:
         """Return the position of the primitive that was called with this view."""
-        position = self._position
+        position = self._place()
         if position is not None and position.primitive is primitive:
             return position
         return place(position, primitive, primitive.name)
+
+    def _place(self) -> Position | None:
+        """Return the position, made when somebody asks: most views are never asked."""
+        position = self._position
+        if isinstance(position, tuple):
+            above, parent, primitive, label = position
+            outer = above._place() if parent is None else above.position_of(parent)
+            position = self._position = place(outer, primitive, label)
+        return position
 
     def open_key_scope(self, primitive: WorkflowPrimitive[Any, Any]) -> None:
         """Begin a scope of constant idempotency keys: one execution of a retry."""
@@ -496,7 +518,7 @@ class WorkflowContext:
     def from_dict(cls, data: Mapping[str, Any]) -> WorkflowContext:
         """Return the context that `to_dict` described; its deadline counts from now."""
         remaining = data.get("remaining_seconds")
-        deadline = None if remaining is None else get_running_loop().time() + remaining
+        deadline = None if remaining is None else now() + remaining
         context = cls(
             data.get("correlation_id"),
             data.get("workflow_id"),

@@ -57,7 +57,7 @@ async def other(value, context):
 def test_ids_and_containers_are_made_when_they_are_read() -> None:
     """Creating a context stores nothing that was not given."""
     context = WorkflowContext()
-    assert vars(context) == {}
+    assert context._fields is None
     assert re.fullmatch("[0-9a-f]{32}", context.correlation_id)
     assert context.correlation_id == context.correlation_id
     assert context.run_id != context.correlation_id

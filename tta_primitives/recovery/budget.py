@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from asyncio import get_running_loop
 from collections import deque
 from typing import TYPE_CHECKING
 
 from tta_primitives.arguments import check_count, check_number, seconds
+from tta_primitives.loops import now
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -79,7 +79,7 @@ class RetryBudget:
 
     def _present(self) -> list[int]:
         """Return the slice of now, dropping those that have left the window."""
-        number = int(get_running_loop().time() * _SLICES / self.window)
+        number = int(now() * _SLICES / self.window)
         slices = self._slices
         if slices and slices[-1][0] == number:
             return slices[-1]

@@ -1,0 +1,84 @@
+"""The running event loop and its time, which is asked for on the way of many calls.
+
+On CPython 3.11 asyncio makes a system call to answer: it wants to know whether the
+process is a fork of the one in which the loop was started. That takes longer than a
+whole step, so there the loop that was found last is remembered. It is still the running
+one if it says that it runs in the thread that asks.
+"""
+
+from __future__ import annotations
+
+import sys
+from asyncio import AbstractEventLoop, BaseEventLoop, get_running_loop
+from asyncio.events import _get_running_loop
+from threading import get_ident
+from typing import Any
+
+__all__ = ["moment", "now", "running_loop"]
+
+
+class _NoLoop:
+    """Stands for a loop before one was found: no thread runs it."""
+
+    def __init__(self) -> None:
+        self._thread_id = None
+
+
+# What loops say of their thread is not declared.
+_last: Any = _NoLoop()
+
+
+def running_loop() -> AbstractEventLoop:
+    """Return the event loop that runs in this thread.
+
+    Raises:
+        RuntimeError: There is none.
+    """
+    loop = _last
+    if loop._thread_id != get_ident():
+        loop = _remembered(get_running_loop())
+    return loop  # type: ignore[no-any-return]
+
+
+def now() -> float:
+    """Return the time of the running loop, in seconds.
+
+    Raises:
+        RuntimeError: No loop is running.
+    """
+    loop = _last
+    if loop._thread_id != get_ident():
+        loop = _remembered(get_running_loop())
+    return loop.time()  # type: ignore[no-any-return]
+
+
+def moment() -> float | None:
+    """Return the time of the running loop, None if there is none."""
+    loop = _last
+    if loop._thread_id is None or loop._thread_id != get_ident():
+        loop = _get_running_loop()
+        if loop is None:
+            return None
+        _remembered(loop)
+    return loop.time()  # type: ignore[no-any-return]
+
+
+def _remembered(loop: AbstractEventLoop) -> AbstractEventLoop:
+    global _last  # noqa: PLW0603 - one for the process, as most have but one loop
+    # Loops of other makes may not say which thread they run in.
+    if isinstance(loop, BaseEventLoop):
+        _last = loop
+    return loop
+
+
+if sys.version_info >= (3, 12):  # To ask is cheap there, and simplest.
+    running_loop = get_running_loop
+
+    def now() -> float:
+        """Return the time of the running loop, in seconds."""
+        return get_running_loop().time()
+
+    def moment() -> float | None:
+        """Return the time of the running loop, None if there is none."""
+        loop = _get_running_loop()
+        return None if loop is None else loop.time()
