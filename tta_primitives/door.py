@@ -15,7 +15,9 @@ import logging
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import update_wrapper
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
+from weakref import WeakSet
 
 from tta_primitives.context import Position, WorkflowContext, _View
 from tta_primitives.errors import TimeoutExceededError
@@ -65,12 +67,14 @@ class Call(Position):
         is_stream: Whether `stream` was called, rather than `execute`.
     """
 
+    # There is no `__getattr__` for what is not filled: with one, CPython finds no
+    # attribute of the class at once.
     __slots__ = (
+        "_error",
+        "_label",
         "_store",
         "context",
-        "error",
         "input_data",
-        "is_stream",
         "output",
         "status",
     )
@@ -79,27 +83,38 @@ class Call(Position):
     context: WorkflowContext
     status: Status
     output: Any
-    error: BaseException | None
-    is_stream: bool
-    _store: dict[object, Any] | None
+    _error: BaseException | None
+    is_stream = False
+    _store: dict[object, Any]
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - several fields
-        """Return what a slot that was not filled stands for; most never are."""
-        if name == "label":
-            self.label = self.primitive.name
-            return self.label
+    @property
+    def label(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Its name, with `#2` for a second sibling of that name."""
         try:
-            return _UNFILLED[name]
-        except KeyError:
-            msg = f"{type(self).__name__!r} object has no attribute {name!r}"
-            raise AttributeError(msg) from None
+            return self._label
+        except AttributeError:
+            return self.primitive.name
+
+    @label.setter
+    def label(self, label: str) -> None:
+        self._label = label
+
+    @property
+    def error(self) -> BaseException | None:
+        """What it raised, while `finished` is told."""
+        try:
+            return self._error
+        except AttributeError:
+            return None
 
     @property
     def store(self) -> dict[object, Any]:
         """A place for what an observer keeps during this call, under itself as key."""
-        if self._store is None:
+        try:
+            return self._store
+        except AttributeError:
             self._store = {}
-        return self._store
+            return self._store
 
     @property
     def parent_call(self) -> Call | None:
@@ -110,13 +125,9 @@ class Call(Position):
         return position
 
 
-_UNFILLED = {
-    "status": "running",
-    "output": None,
-    "error": None,
-    "is_stream": False,
-    "_store": None,
-}
+class _StreamCall(Call):
+    __slots__ = ()
+    is_stream = True
 
 
 class Observer:
@@ -190,8 +201,10 @@ class _Listeners:
         self.keeps_context = any(
             getattr(observer, "keeps_context", False) for observer in observers
         )
-        # Whether a call is more than told of.
-        self.act_around = bool(interceptors) or self.keeps_context
+        # What a leaf is told with, if it is no more than told of.
+        self.hooks: tuple[Hook, Hook] | None = None
+        if not (interceptors or self.keeps_context):
+            self.hooks = self.started or _ignore, self.finished or _ignore
 
     def __bool__(self) -> bool:
         return bool(self.observers or self.interceptors)
@@ -201,6 +214,10 @@ class _Listeners:
         return _Listeners(
             self.observers + other.observers, self.interceptors + other.interceptors
         )
+
+
+def _ignore(_call: Call) -> None:
+    """Stand for a hook that nobody has."""
 
 
 def _overridden(observers: tuple[Observer, ...], name: str) -> list[Hook]:
@@ -228,25 +245,32 @@ def _joined(hooks: list[Hook]) -> Hook | None:
 
 
 class _Scope:
-    """Listeners of one scope, joined with those of the process when last asked."""
+    """The listeners of one scope, always joined with those of the process.
 
-    __slots__ = ("_joined", "_own", "_process")
+    Attributes:
+        own: Those of the scope, and of the scopes around it.
+        listeners: All of them; a call that has begun with them ends with them.
+    """
+
+    __slots__ = ("__weakref__", "hooks", "listeners", "own")
 
     def __init__(self, own: _Listeners) -> None:
-        self._own = own
-        self._process: _Listeners | None = None
-        self._joined = own
+        self.join(own)
 
-    def listeners(self) -> _Listeners:
-        if self._process is not _process:
-            self._process = _process
-            self._joined = _process.plus(self._own)
-        return self._joined
+    def join(self, own: _Listeners) -> None:
+        """Join the scope's own listeners with those of the process."""
+        self.own = own
+        self.listeners = _process.plus(own)
+        self.hooks = self.listeners.hooks
 
 
 _process = _Listeners()
-_scope: ContextVar[_Scope | None] = ContextVar("tta_listeners", default=None)
+_everywhere = _Scope(_Listeners())
+_scope: ContextVar[_Scope] = ContextVar("tta_listeners", default=_everywhere)
+# A scope lives as long as a task that was created in it.
+_scopes: WeakSet[_Scope] = WeakSet([_everywhere])
 _open_scopes = 0
+_lock = RLock()
 # The only thing that a call looks at while nobody listens.
 _anyone = False
 
@@ -263,31 +287,39 @@ def is_listening() -> bool:
 
 def add_observer(*observers: Observer) -> None:
     """Tell these observers of every call in the process."""
-    _set_process(_Listeners(_process.observers + observers, _process.interceptors))
+    with _lock:
+        _set_process(_process.observers + observers, _process.interceptors)
 
 
 def remove_observer(*observers: Observer) -> None:
     """Stop telling these observers; one that was never added is no error."""
     gone = set(map(id, observers))
-    kept = tuple(o for o in _process.observers if id(o) not in gone)
-    _set_process(_Listeners(kept, _process.interceptors))
+    with _lock:
+        kept = tuple(o for o in _process.observers if id(o) not in gone)
+        _set_process(kept, _process.interceptors)
 
 
 def add_interceptor(*interceptors: Interceptor) -> None:
     """Let these interceptors act around every call in the process, the last outside."""
-    _set_process(_Listeners(_process.observers, _process.interceptors + interceptors))
+    with _lock:
+        _set_process(_process.observers, _process.interceptors + interceptors)
 
 
 def remove_interceptor(*interceptors: Interceptor) -> None:
     """Take these interceptors away; one that was never added is no error."""
     gone = set(map(id, interceptors))
-    kept = tuple(i for i in _process.interceptors if id(i) not in gone)
-    _set_process(_Listeners(_process.observers, kept))
+    with _lock:
+        kept = tuple(i for i in _process.interceptors if id(i) not in gone)
+        _set_process(_process.observers, kept)
 
 
-def _set_process(listeners: _Listeners) -> None:
+def _set_process(
+    observers: tuple[Observer, ...], interceptors: tuple[Interceptor, ...]
+) -> None:
     global _process  # noqa: PLW0603 - the listeners of the process
-    _process = listeners
+    _process = _Listeners(observers, interceptors)
+    for scope in _scopes:
+        scope.join(scope.own)
     _update()
 
 
@@ -302,21 +334,22 @@ def listening(
     """
     global _open_scopes  # noqa: PLW0603 - counted, so that scopes may overlap
     outer = _scope.get()
-    own = _Listeners(tuple(observers), tuple(interceptors))
-    token = _scope.set(_Scope(own if outer is None else outer._own.plus(own)))
-    _open_scopes += 1
-    _update()
+    own = outer.own.plus(_Listeners(tuple(observers), tuple(interceptors)))
+    with _lock:
+        scope = _Scope(own)
+        _scopes.add(scope)
+        _open_scopes += 1
+        _update()
+    token = _scope.set(scope)
     try:
         yield
     finally:
-        _open_scopes -= 1
-        _update()
+        with _lock:
+            # Tasks that go on in it are told to those outside from now on.
+            scope.join(outer.own)
+            _open_scopes -= 1
+            _update()
         _scope.reset(token)
-
-
-def _current_listeners() -> _Listeners:
-    scope = _scope.get()
-    return _process if scope is None else scope.listeners()
 
 
 def current_context() -> WorkflowContext | None:
@@ -349,7 +382,7 @@ def tell(call: Call, name: str, **detail: Any) -> None:  # noqa: ANN401 - as abo
     The context of a leaf that never looks at it is its parent's, so that `emit` would
     tell it of the parent.
     """
-    hook = _current_listeners().event
+    hook = _scope.get().listeners.event
     if hook is not None:
         _tell(hook, call, name, detail)
 
@@ -378,31 +411,28 @@ def _record(
     context: WorkflowContext,
 ) -> Call:
     """Make the record of a call, with the view that carries it downwards."""
-    call = Call()
-    position = context._position
-    if type(position) is Position and position.primitive is primitive:
-        call.parent = position.parent
-        call.label = position.label
-    else:
-        call.parent = position
+    call = _StreamCall()
+    call.parent = _parent(call, primitive, context)
     call.primitive = primitive
     call.input_data = input_data
+    call.status = "running"
+    call.output = None
     call.context = context.at(call)
     return call
 
 
 def _end(
     call: Call,
-    listeners: _Listeners,
+    hook: Hook | None,
     status: Status,
     error: BaseException | None = None,
 ) -> None:
     """Tell how a call ended; the error is let go afterwards."""
     call.status = status
-    call.error = error
-    if listeners.finished is not None:
-        _tell(listeners.finished, call)
-    call.error = None
+    call._error = error
+    if hook is not None:
+        _tell(hook, call)
+    call._error = None
 
 
 def _status_of(error: BaseException) -> Status:
@@ -411,6 +441,23 @@ def _status_of(error: BaseException) -> Status:
     if isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         return "cancelled"
     return "failed"
+
+
+def _parent(
+    call: Call, primitive: WorkflowPrimitive[Any, Any], context: WorkflowContext
+) -> Position | None:
+    """Return the position that a call is made in; take its label from the view."""
+    position = context._position
+    if isinstance(position, tuple):
+        above, owner, one, label = position
+        if one is primitive:
+            call._label = label
+            return above._place() if owner is None else above.position_of(owner)
+        return context._place()
+    if type(position) is Position and position.primitive is primitive:
+        call._label = position.label
+        return position.parent
+    return position
 
 
 async def _observed(  # noqa: C901, PLR0912 - see the comment below
@@ -422,16 +469,16 @@ async def _observed(  # noqa: C901, PLR0912 - see the comment below
 ) -> Any:  # noqa: ANN401 - any primitive's output
     # Everything is written out here: with a function for each part it takes twice as
     # long, and this is what observing costs.
-    scope = _scope.get() if _open_scopes else None
-    listeners = _process if scope is None else scope.listeners()
+    listeners = _scope.get().listeners
     call = Call()
     parent = context._position
-    if type(parent) is Position and parent.primitive is primitive:
-        call.label = parent.label
-        parent = parent.parent
+    if parent is not None and type(parent) is not Call:
+        parent = _parent(call, primitive, context)
     call.parent = parent
     call.primitive = primitive
     call.input_data = input_data
+    call.status = "running"
+    call.output = None
     if is_leaf:
         call.context = context
     else:
@@ -455,7 +502,7 @@ async def _observed(  # noqa: C901, PLR0912 - see the comment below
         else:
             output = await function(primitive, input_data, call.context)
     except BaseException as error:
-        _end(call, listeners, _status_of(error), error)
+        _end(call, listeners.finished, _status_of(error), error)
         raise
     else:
         call.output = output
@@ -488,43 +535,36 @@ async def _observed_step(
     context: WorkflowContext,
 ) -> Any:  # noqa: ANN401 - any primitive's output
     # `_observed` once more, without what a leaf never needs: most calls are of leaves.
-    scope = _scope.get()
-    if scope is None:
-        listeners = _process
-    elif scope._process is _process:
-        listeners = scope._joined
-    else:
-        listeners = scope.listeners()
-    if listeners.act_around:
+    hooks = _scope.get().hooks
+    if hooks is None:
         return await _observed(_call, primitive, input_data, context, True)  # noqa: FBT003 - a leaf
+    started, finished = hooks
     call = Call()
     parent = context._position
-    if type(parent) is Position and parent.primitive is primitive:
-        call.label = parent.label
-        parent = parent.parent
+    if parent is not None and type(parent) is not Call:
+        parent = _parent(call, primitive, context)
     call.parent = parent
     call.primitive = primitive
     call.input_data = input_data
     call.context = context
-    hook = listeners.started
-    if hook is not None:
-        try:
-            hook(call)
-        except Exception as error:  # noqa: BLE001 - an observer never changes a run
-            log_once(hook, error)
+    call.status = "running"
+    call.output = None
     try:
-        output = await primitive._call(input_data)
+        started(call)
+    except Exception as error:  # noqa: BLE001 - an observer never changes a run
+        log_once(started, error)
+    run = primitive._call
+    try:
+        output = await run(input_data)
     except BaseException as error:
-        _end(call, listeners, _status_of(error), error)
+        _end(call, finished, _status_of(error), error)
         raise
     call.output = output
     call.status = "ok"
-    hook = listeners.finished
-    if hook is not None:
-        try:
-            hook(call)
-        except Exception as error:  # noqa: BLE001 - an observer never changes a run
-            log_once(hook, error)
+    try:
+        finished(call)
+    except Exception as error:  # noqa: BLE001 - an observer never changes a run
+        log_once(finished, error)
     return output
 
 
@@ -556,9 +596,8 @@ async def _observed_stream(
     input_data: Any,  # noqa: ANN401 - any primitive's input
     context: WorkflowContext,
 ) -> AsyncIterator[Any]:
-    listeners = _current_listeners()
+    listeners = _scope.get().listeners
     call = _record(primitive, input_data, context)
-    call.is_stream = True
     call.output = []
     if listeners.started is not None:
         _tell(listeners.started, call)
@@ -568,10 +607,10 @@ async def _observed_stream(
                 call.output.append(chunk)
                 yield chunk
     except BaseException as error:
-        _end(call, listeners, _status_of(error), error)
+        _end(call, listeners.finished, _status_of(error), error)
         raise
     else:
-        _end(call, listeners, "ok")
+        _end(call, listeners.finished, "ok")
     finally:
         call.context = context
 
@@ -654,7 +693,8 @@ def leaf_door(function: Callable[..., Any]) -> Callable[..., Any]:
     def execute(self: Any, input_data: Any, context: WorkflowContext, /) -> Any:  # noqa: ANN401 - as above
         if _anyone:
             return _observed_step(self, input_data, context)
-        return self._call(input_data)
+        call = self._call
+        return call(input_data)
 
     return _as_coroutine_function(update_wrapper(execute, function))
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from asyncio import current_task, get_running_loop
-from threading import get_ident
+from asyncio import current_task
 from typing import TYPE_CHECKING, Any
 
 from pytest_tta.trace.snapshot import ATOMS, detached, snapshot
-from pytest_tta.trace.spans import Recording, Trace
+from pytest_tta.trace.spans import BEGAN, ENDED, EVENT, RETURNED, Recording, Trace
 from tta_primitives.door import Observer
+from tta_primitives.loops import now, running_loop
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
-
     from tta_primitives.door import Call
 
 __all__ = ["TraceRecorder"]
@@ -27,9 +25,8 @@ class TraceRecorder(Observer):
     """
 
     def __init__(self, began: float | None = None) -> None:
-        self._recording = Recording(began)
-        # A thread and the loop that it runs; no thread has the number 0.
-        self._found: tuple[int, Any] = (0, None)
+        self._recording = recording = Recording(began)
+        self._note = recording.log.extend
 
     @property
     def trace(self) -> Trace:
@@ -51,45 +48,34 @@ class TraceRecorder(Observer):
 
     def clear(self) -> None:
         """Forget everything; traces that were handed out keep what they have."""
-        self._recording = Recording(self._recording.began)
+        self._recording = recording = Recording(self._recording.began)
+        self._note = recording.log.extend
 
     def started(self, call: Call, /) -> None:
         """Write down that a call began."""
-        thread, loop = self._found
-        # A loop that executes a task is running.
-        if thread != get_ident() or (task := current_task(loop)) is None:
-            loop = self._running_loop()
-            task = current_task(loop)
+        loop = running_loop()
+        task = current_task(loop)
         name = "" if task is None else task.get_name()
         given = call.input_data
         if type(given) not in ATOMS:
             given = snapshot(given)
-        self._recording.log.extend(("began", call, loop.time(), name, given, None))
+        note = self._note
+        note((BEGAN, call, loop.time(), name, given))
 
     def event(self, call: Call, name: str, detail: dict[str, Any], /) -> None:
         """Write down what happened inside a call."""
         kept = {key: snapshot(value) for key, value in detail.items()}
-        now = self._running_loop().time()
-        self._recording.log.extend(("event", call, now, name, kept, None))
+        self._note((EVENT, call, now(), name, kept))
 
     def finished(self, call: Call, /) -> None:
         """Write down how a call ended."""
-        # It no longer runs: that status is of no interest here.
-        status: Any = call.status
-        error = None if status == "ok" else call.error
-        if error is not None:
-            error = detached(error)
         output = call.output
         if type(output) not in ATOMS:
             output = snapshot(output)
-        thread, loop = self._found
-        if thread != get_ident() or not loop.is_running():
-            loop = self._running_loop()
-        self._recording.log.extend(("ended", call, loop.time(), status, output, error))
-
-    def _running_loop(self) -> AbstractEventLoop:
-        # To ask for it costs a system call on CPython 3.11. A thread runs one loop at a
-        # time, so the one that was found is the one as long as it runs.
-        loop = get_running_loop()
-        self._found = get_ident(), loop
-        return loop
+        loop = running_loop()
+        note = self._note
+        if call.status == "ok":
+            note((RETURNED, call, loop.time(), output))
+            return
+        error = None if call.error is None else detached(call.error)
+        note((ENDED, call, loop.time(), output, call.status, error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from pytest_tta.paths import check_place, hint, matches
 from pytest_tta.trace.alignment import Comparison, Row
@@ -15,7 +15,18 @@ if TYPE_CHECKING:
 
     from tta_primitives.door import Call
 
-__all__ = ["Event", "Recording", "Span", "SpanNotFoundError", "Trace", "compared"]
+__all__ = [
+    "BEGAN",
+    "ENDED",
+    "EVENT",
+    "RETURNED",
+    "Event",
+    "Recording",
+    "Span",
+    "SpanNotFoundError",
+    "Trace",
+    "compared",
+]
 
 Status: TypeAlias = Literal["ok", "failed", "timed_out", "cancelled", "unfinished"]
 
@@ -67,11 +78,20 @@ class Span:
     path: str
     """The path of its position, `answer/retry/llm`."""
 
-    def __init__(self, recording: Recording, began: Entry, parent: Span | None) -> None:
-        _, self._call, self._began, self.task, self.input, _ = began
+    def __init__(
+        self,
+        recording: Recording,
+        parent: Span | None,
+        call: Call,
+        began: float,
+        about: list[Any],
+    ) -> None:
         self._recording = recording
         self.parent = parent
-        self.path = self._call.path
+        self._call = call
+        self._began = began
+        self.task, self.input = about
+        self.path = call.path
         self._execution = 0
         self._status: Status = "unfinished"
         self._ended: float | None = None
@@ -184,6 +204,16 @@ class Span:
         places = {label: i for i, label in enumerate(labels(primitive.children()))}
         return sorted(self.children, key=lambda child: places.get(child.label, 0))
 
+    def _go_on(self, what: str, moment: float, rest: list[Any]) -> None:
+        """Take one more entry of the log."""
+        if what == EVENT:
+            name, detail = rest
+            self._events.append(Event(self._recording.since(moment), name, detail))
+            return
+        self._ended = moment
+        self._output, *how = rest
+        self._status, self._error = how or ("ok", None)
+
     def _now(self) -> Span:
         """Return the span after it was told what was logged in the meantime."""
         self._recording.catch_up()
@@ -206,10 +236,13 @@ def _exact(duration: float) -> float:
     return round(duration, 9)
 
 
-Entry: TypeAlias = (
-    "tuple[Literal['began', 'event', 'ended'], Call, float, Any, Any, Any]"
-)
-_WIDTH = 6
+# What an entry of the log tells, and how many items it has; the first three are this,
+# the call and the loop time.
+BEGAN: Final = "began"  # The task's name and the input.
+EVENT: Final = "event"  # Its name and its detail.
+RETURNED: Final = "returned"  # The output.
+ENDED: Final = "ended"  # The output, the status and the error, if it did not return.
+_WIDTHS: Final = {BEGAN: 5, EVENT: 5, RETURNED: 4, ENDED: 6}
 
 
 class Recording:
@@ -219,10 +252,8 @@ class Recording:
     to a log; spans are made of the log when somebody looks at them.
 
     Attributes:
-        log: One entry of six items after another: what (`began`, `event`, `ended`),
-            the call, the loop time, and three that depend on it: the task's name, the
-            input and None; the event's name, its detail and None; or status, output
-            and error. A tuple for each would be one more object for the collector.
+        log: The items of one entry after another. A tuple for each entry would be one
+            more object for the collector.
         began: The loop time that counts as zero; that of the first call unless set.
     """
 
@@ -255,20 +286,21 @@ class Recording:
     def catch_up(self) -> None:
         """Make spans of what was logged since this was done last."""
         while self._read < len(self.log):
-            entry: Any = self.log[self._read : self._read + _WIDTH]
-            self._read += _WIDTH
-            if entry[0] == "began":
-                self._begin(entry)
-            elif entry[1] in self._by_call:
-                _go_on(self._by_call[entry[1]], entry, self)
+            what = self.log[self._read]
+            end = self._read + _WIDTHS[what]
+            call, moment, *rest = self.log[self._read + 1 : end]
+            self._read = end
+            if what == BEGAN:
+                self._begin(call, moment, rest)
+            elif call in self._by_call:
+                self._by_call[call]._go_on(what, moment, rest)
 
-    def _begin(self, entry: Entry) -> None:
-        call = entry[1]
+    def _begin(self, call: Call, moment: float, about: list[Any]) -> None:
         if self.began is None:
-            self.began = entry[2]
+            self.began = moment
         above = call.parent_call
         parent = None if above is None else self._by_call.get(above)
-        span = self._by_call[call] = Span(self, entry, parent)
+        span = self._by_call[call] = Span(self, parent, call, moment, about)
         self._counts[span.path] += 1
         span._execution = self._counts[span.path]
         siblings = self._roots if parent is None else parent._children
@@ -287,14 +319,6 @@ class Recording:
                 )
         known.update((span.path, None) for span in self.spans)
         return list(known)
-
-
-def _go_on(span: Span, entry: Entry, recording: Recording) -> None:
-    if entry[0] == "event":
-        _, _, at, name, detail, _ = entry
-        span._events.append(Event(recording.since(at), name, detail))
-    else:
-        _, _, span._ended, span._status, span._output, span._error = entry
 
 
 class Trace:
