@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         AsyncIterator,
         Awaitable,
         Callable,
+        Container,
         Coroutine,
         Iterator,
     )
@@ -181,7 +182,7 @@ class WorkflowPrimitive(Generic[In, Out]):
         Raises:
             ValueError: The name is empty or holds one of these characters.
         """
-        twin = copy.copy(self)
+        twin = _copied(self)
         twin._name = _checked_name(name)
         return twin
 
@@ -375,9 +376,39 @@ def _changed(options: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
     return {key: value for key, (value, usual) in options.items() if value != usual}
 
 
+# What a class defines to be copied in its own way.
+_COPY_HOOKS = (
+    *("__copy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__"),
+    *("__getnewargs__", "__getnewargs_ex__"),
+)
+
+
 def _become(one: AnyPrimitive, kind: type[AnyPrimitive]) -> None:
-    """Change the class of a primitive that is being made, or of a copy of one."""
-    object.__setattr__(one, "__class__", kind)
+    """Change the class of a primitive that was not made of it, as a user's own is."""
+    if type(one) is not kind:
+        object.__setattr__(one, "__class__", kind)
+
+
+def _copied(one: A, kind: type[Any] | None = None) -> A:
+    """Return a shallow copy of a primitive, of another class if one is given.
+
+    CPython keeps the attributes of an object where they are found at once, until it is
+    asked for its `__dict__` or given another class. So the copy is of its class from
+    the beginning, and gets them one by one.
+    """
+    own = type(one)
+    if kind is None:
+        slots = any(vars(base).get("__slots__") for base in own.__mro__)
+        hooks = any(
+            getattr(own, hook, None) is not getattr(object, hook, None)
+            for hook in _COPY_HOOKS
+        )
+        if slots or hooks:
+            return copy.copy(one)
+    twin = object.__new__(kind or own)
+    for name, value in vars(one).items():
+        object.__setattr__(twin, name, value)
+    return twin
 
 
 def _is_operand(value: object) -> bool:
@@ -483,6 +514,25 @@ class StepPrimitive(WorkflowPrimitive[In, Out]):
     """
 
     _places_itself = True
+    _signature: StepSignature
+
+    if not TYPE_CHECKING:
+
+        def __new__(
+            cls,
+            function: Callable[..., Any] | None = None,
+            timeout_seconds: object = None,
+            blocking: object = False,  # noqa: FBT002 - as `__init__` takes it
+            **_: object,
+        ) -> StepPrimitive[Any, Any]:
+            """Make it of the class that calls this kind of function."""
+            if cls is not StepPrimitive:
+                return super().__new__(cls)
+            signature = _signature_of(function)
+            has_more = timeout_seconds is not None or bool(blocking)
+            made = super().__new__(_kind(signature, (), has_more=has_more))
+            made._signature = signature
+            return made
 
     def __init__(
         self,
@@ -493,12 +543,10 @@ class StepPrimitive(WorkflowPrimitive[In, Out]):
         timeout_seconds: float | timedelta | None = None,
         blocking: bool = False,
     ) -> None:
-        if not callable(function) or isinstance(function, WorkflowPrimitive):
-            msg = f"function={function!r} must be a function, f(input) or so"
-            raise TypeError(msg)
+        signature = getattr(self, "_signature", None) or _signature_of(function)
         made: Any = self  # Not every callable has all that a function has.
         update_wrapper(made, function, updated=())
-        self._signature = signature = read_signature(function)
+        self._signature = signature
         self._blocking = check_flag("blocking", blocking)
         self._timeout: float | None = None
         if timeout_seconds is not None:
@@ -511,13 +559,9 @@ class StepPrimitive(WorkflowPrimitive[In, Out]):
         self._needs_position = signature.takes_context
         self._reads_deadline = signature.takes_context or self._timeout is not None
         _check_blocking(function, signature, blocking=blocking)
-        self._specialise()
-
-    def _specialise(self) -> None:
-        """Become the class that calls this kind of function without asking again."""
-        function = self._function
-        self._call = partial(function, **self._extras) if self._extras else function
-        _become(self, _step_class(self))
+        self._call = function
+        has_more = blocking or timeout_seconds is not None
+        _become(self, _kind(signature, (), has_more=has_more))
 
     if not TYPE_CHECKING:
         # To type checkers only an `UnboundStep` can be called; a step that could would
@@ -543,9 +587,10 @@ class StepPrimitive(WorkflowPrimitive[In, Out]):
             return self._with_extras({**self._extras, **new})
 
     def _with_extras(self, extras: dict[str, Any]) -> StepPrimitive[In, Out]:
-        bound = copy.copy(self)
+        has_more = self._timeout is not None or self._blocking
+        bound = _copied(self, _kind(self._signature, extras, has_more=has_more))
         bound._extras = extras
-        bound._specialise()
+        bound._call = partial(self._function, **extras) if extras else self._function
         return bound
 
     def children(self) -> tuple[AnyPrimitive, ...]:
@@ -570,9 +615,7 @@ class StepPrimitive(WorkflowPrimitive[In, Out]):
         return _shown("StepPrimitive", repr(self.name), self.options())
 
     def __copy__(self) -> Self:
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        return twin
+        return _copied(self, type(self))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         # A step has no state of its own; a session bound to it must stay the same one.
@@ -592,6 +635,14 @@ class StepPrimitive(WorkflowPrimitive[In, Out]):
     if TYPE_CHECKING:
         __qualname__: str
         __wrapped__: Callable[..., Any]
+
+
+def _signature_of(function: Callable[..., Any] | None) -> StepSignature:
+    """Read the signature of a function that is to be a step."""
+    if not callable(function) or isinstance(function, WorkflowPrimitive):
+        msg = f"function={function!r} must be a function, f(input) or so"
+        raise TypeError(msg)
+    return read_signature(function)
 
 
 def _unpickled(
@@ -764,13 +815,15 @@ def _limited(
     return context.of(made).child(deadline=Enforced(deadline))
 
 
-def _step_class(made: StepPrimitive[Any, Any]) -> type[StepPrimitive[Any, Any]]:
-    signature = made._signature
-    if _missing(made):
+def _kind(
+    signature: StepSignature, bound: Container[str], *, has_more: bool
+) -> type[StepPrimitive[Any, Any]]:
+    """Return the class that calls a kind of function without asking again."""
+    if not all(name in bound for name in signature.required):
         return _UnboundStep
     if signature.is_stream:
         return _StreamStep
-    if made._timeout is not None or made._blocking:
+    if has_more:
         return _GeneralStep
     if signature.is_async:
         return _AsyncContextStep if signature.takes_context else _AsyncStep
@@ -910,7 +963,7 @@ class Wrapper(WorkflowPrimitive[In, Out]):
         if self.primitive is not None:
             msg = f"{self!r} already wraps {self.primitive.name!r}"
             raise TypeError(msg)
-        bound = copy.copy(self)
+        bound = _copied(self)
         bound._wrap(as_operand(primitive))
         return bound
 
@@ -1072,6 +1125,13 @@ class SequentialPrimitive(WorkflowPrimitive[In, Out]):
     # Open wrappers that nothing follows yet.
     _trailing: tuple[Wrapper[Any, Any], ...] = ()
 
+    if not TYPE_CHECKING:
+
+        def __new__(cls, *steps: object) -> SequentialPrimitive[Any, Any]:
+            """Make it of the class for one link, if there will be but one."""
+            is_one = cls is SequentialPrimitive and _is_one_link(steps)
+            return super().__new__(_OneLink if is_one else cls)
+
     @overload
     def __init__(self, step: WorkflowPrimitive[In, Out], /) -> None: ...
     @overload
@@ -1120,13 +1180,10 @@ class SequentialPrimitive(WorkflowPrimitive[In, Out]):
         self._plain = () if self._needs_position else steps
         self._reads_deadline = any(one._reads_deadline for one in steps)
         self.idempotent = all(one.idempotent for one in steps)
-        self.__dict__.pop("_default_name", None)
         if _is_flat(self):
             _become(self, _OneLink if len(steps) == 1 else SequentialPrimitive)
         elif type(self) is _OneLink:
             _become(self, SequentialPrimitive)
-        if type(self) is _OneLink:
-            self._default_name = steps[0].name
 
     @property
     def steps(self) -> tuple[AnyPrimitive, ...]:
@@ -1167,7 +1224,8 @@ class SequentialPrimitive(WorkflowPrimitive[In, Out]):
 
     def named(self, name: str) -> Self:
         """Return a copy with this name, whose open wrappers at the end are bound."""
-        twin = super().named(name)
+        twin = _copied(self, SequentialPrimitive if _is_flat(self) else None)
+        twin._name = _checked_name(name)
         twin._links, twin._trailing = self._steps, ()
         twin._settle()
         return twin
@@ -1193,6 +1251,17 @@ def _is_flat(chain: AnyPrimitive) -> bool:
     return type(chain) in {SequentialPrimitive, _OneLink} and chain._name is None
 
 
+def _is_one_link(given: tuple[Any, ...]) -> bool:
+    """Tell whether a chain of these operands has but one link."""
+    found = given[0] if len(given) == 1 and isinstance(given[0], list) else given
+    closed = [one for one in found if not _is_open(one)]
+    if len(closed) != 1:
+        return False
+    (only,) = closed
+    is_chain = isinstance(only, SequentialPrimitive) and _is_flat(only)
+    return found[0] is not only or not is_chain or type(only) is _OneLink
+
+
 def _wrap_end(
     link: AnyPrimitive, trailing: tuple[Wrapper[Any, Any], ...]
 ) -> AnyPrimitive:
@@ -1202,7 +1271,7 @@ def _wrap_end(
         and link._bound_by_chain
         and link.primitive is not None
     ):
-        outer = copy.copy(link)
+        outer = _copied(link)
         outer._wrap(_wrap_end(link.primitive, trailing))
         return outer
     for wrapper in trailing:
@@ -1216,7 +1285,7 @@ def _chain(first: AnyPrimitive, second: AnyPrimitive) -> AnyPrimitive:
         return _Stack(first, second)
     if not (isinstance(first, SequentialPrimitive) and _is_flat(first)):
         return SequentialPrimitive(first, second)
-    chain = copy.copy(first)
+    chain = _copied(first, type(first) if _is_open(second) else SequentialPrimitive)
     chain._append(second)
     chain._settle()
     return chain
@@ -1224,6 +1293,16 @@ def _chain(first: AnyPrimitive, second: AnyPrimitive) -> AnyPrimitive:
 
 class _OneLink(SequentialPrimitive[In, Out]):
     """A chain of one link: it stands for that link, and adds nothing when it runs."""
+
+    if not TYPE_CHECKING:
+
+        @property
+        def name(self) -> str:
+            return self._name or self._steps[0].name
+
+        @name.setter
+        def name(self, name: str) -> None:
+            self._name = _checked_name(name)
 
     @no_door
     def execute(
@@ -1314,6 +1393,11 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
         self._plan, self._heard_plan = plans(branches)
         self._labels = labels(branches)
         self._needs_position = any(one._needs_position for one in branches)
+        # The branches with their labels, if nothing has to be made for them.
+        self._plain: tuple[tuple[AnyPrimitive, str], ...] = ()
+        is_special = self._needs_position or self._isolate or self._tolerance()
+        if not is_special:
+            self._plain = tuple(zip(branches, self._labels, strict=True))
         self._reads_deadline = any(one._reads_deadline for one in branches)
         self.idempotent = all(one.idempotent for one in branches)
 
@@ -1340,22 +1424,18 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
 
     async def execute(self, input_data: In, context: WorkflowContext, /) -> tuple[*Ts]:
         """Run the branches at the same time; return their outputs in operand order."""
-        tolerance = self._tolerance()
-        plan = self._heard_plan if is_listening() else self._plan
+        plain = () if listeners._anyone else self._plain
+        tolerance = None if plain else self._tolerance()
         tasks: list[asyncio.Task[Any]] = []
         before = requests()
         group = asyncio.TaskGroup()
         try:
             async with group:
-                for (one, label), name in zip(plan, self._labels, strict=True):
-                    view = context
-                    if label is not None or self._isolate:
-                        view = self._view(one, label, context)
-                    if tolerance is None:
-                        branch = one.execute(input_data, view)
-                    else:
-                        branch = tolerance.run(one, input_data, view)
-                    tasks.append(group.create_task(branch, name=name))
+                begin = group.create_task
+                for one, name in plain:
+                    tasks.append(begin(one.execute(input_data, context), name=name))
+                if not plain:
+                    self._begin(begin, tasks, tolerance, input_data, context)
             outputs: Any = tuple([task.result() for task in tasks])
             return outputs  # type: ignore[no-any-return]
         except BaseExceptionGroup as error:
@@ -1374,6 +1454,24 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
             raise failure
         finally:
             del failure
+
+    def _begin(
+        self,
+        begin: Callable[..., asyncio.Task[Any]],
+        tasks: list[asyncio.Task[Any]],
+        tolerance: _Tolerance | None,
+        input_data: In,
+        context: WorkflowContext,
+    ) -> None:
+        """Begin the branches, each with the view that it needs."""
+        plan = self._heard_plan if is_listening() else self._plan
+        for (one, label), name in zip(plan, self._labels, strict=True):
+            view = self._view(one, label, context)
+            if tolerance is None:
+                branch = one.execute(input_data, view)
+            else:
+                branch = tolerance.run(one, input_data, view)
+            tasks.append(begin(branch, name=name))
 
     def _failure(
         self,
@@ -1429,7 +1527,7 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
         """Return this parallel with one more branch, its options and name kept."""
         if not _is_operand(beside):
             return NotImplemented
-        wider = copy.copy(self)
+        wider = _copied(self)
         wider._branches = (*self._branches, as_operand(beside))
         wider._settle()
         return wider
