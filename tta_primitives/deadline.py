@@ -7,16 +7,17 @@ waiting (a cache hit, a guard, a double) therefore never pays for one.
 from __future__ import annotations
 
 import types
-from asyncio import CancelledError, current_task, get_running_loop
+from asyncio import CancelledError, current_task
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tta_primitives import door
 from tta_primitives.context import Enforced
 from tta_primitives.door import emit
 from tta_primitives.errors import TimeoutExceededError
+from tta_primitives.loops import now, running_loop
 
 if TYPE_CHECKING:
-    from asyncio import Task
+    from asyncio import AbstractEventLoop, Task
     from collections.abc import (
         AsyncGenerator,
         AsyncIterator,
@@ -29,7 +30,17 @@ if TYPE_CHECKING:
     from tta_primitives.context import WorkflowContext
     from tta_primitives.primitive import WorkflowPrimitive
 
-__all__ = ["bounds", "expired", "until", "within", "within_stream"]
+__all__ = [
+    "LimitCounts",
+    "as_coroutine",
+    "bounds",
+    "expired",
+    "rest",
+    "tell_overrun",
+    "until",
+    "within",
+    "within_stream",
+]
 
 T = TypeVar("T")
 
@@ -69,25 +80,26 @@ def bounds(limit: float, context: WorkflowContext) -> tuple[float, float]:
         context: Whose deadline counts instead if it is earlier, unless somebody further
             outside will see to it.
     """
-    now = get_running_loop().time()
+    present = now()
     given = context.deadline
     if (
         given is not None
-        and given < now + limit
-        and (type(given) is not Enforced or given <= now)
+        and given < present + limit
+        and (type(given) is not Enforced or given <= present)
     ):
-        return given - now, given
-    return limit, now + limit
+        return given - present, given
+    return limit, present + limit
 
 
-@types.coroutine
-def until(
+async def until(
     awaited: Coroutine[Any, Any, T],
     deadline: float,
     limit: float,
     primitive: WorkflowPrimitive[Any, Any],
     context: WorkflowContext,
-) -> Generator[Any, Any, T]:
+    *,
+    counts: LimitCounts | None = None,
+) -> T:
     """Await a coroutine until a deadline.
 
     Like `asyncio.timeout`, it cancels the current task, waits for the cleanup, and
@@ -99,57 +111,98 @@ def until(
         limit: The same as seconds from now, for the error.
         primitive: Who sets the limit, for errors and events.
         context: The view that the primitive was executed with.
+        counts: Where it is counted if the limit expires.
 
     Raises:
         TimeoutExceededError: The time was up, and the coroutine has been cancelled.
         RuntimeError: It has to wait outside of a task.
     """
     if type(awaited) is not _Coroutine:
-        awaited = _as_coroutine(awaited)
+        awaited = as_coroutine(awaited)
     try:
         pending = awaited.send(None)
     except StopIteration as done:
         if door._anyone:
-            _tell_overrun(deadline, limit, context)
+            tell_overrun(deadline, limit, context)
         return done.value  # type: ignore[no-any-return]
-    alarm = _Alarm()
-    timer = get_running_loop().call_at(deadline, alarm)
+    return await rest(pending, awaited, deadline, limit, primitive, context, counts)
+
+
+@types.coroutine
+def rest(  # noqa: PLR0917 - called in two places, where names would cost
+    pending: Any,  # noqa: ANN401 - what asyncio's futures yield
+    awaited: Coroutine[Any, Any, T],
+    deadline: float,
+    limit: float,
+    primitive: WorkflowPrimitive[Any, Any],
+    context: WorkflowContext,
+    counts: LimitCounts | None,
+) -> Generator[Any, Any, T]:
+    """Await the rest of a coroutine that has begun to wait, until a deadline.
+
+    Args:
+        pending: What it waits for, as its first `send` has returned it.
+        awaited: The coroutine itself.
+        deadline: As for `until`, and so are the others.
+        limit: As above.
+        primitive: As above.
+        context: As above.
+        counts: As above.
+
+    Raises:
+        TimeoutExceededError: The time was up, and the coroutine has been cancelled.
+        RuntimeError: It has to wait outside of a task.
+    """
+    loop = running_loop()
+    alarm = _Alarm(loop)
+    timer = loop.call_at(deadline, alarm)
     try:
         # Its first wait is handed through; from then on it is delegated to.
         try:
             yield pending
         except BaseException as error:  # noqa: BLE001 - it is thrown in just below
-            rest: Any = _Thrown(awaited, error)
+            left: Any = _Thrown(awaited, error)
         else:
-            rest = awaited
-        value: T = yield from rest
+            left = awaited
+        value: T = yield from left
     except BaseException as error:
         if alarm.off():
-            _answer_for(error, limit, primitive, context)
+            if isinstance(error, CancelledError):
+                raise expired(limit, primitive, context, counts) from error
+            _ignored(limit, context, counts)
         raise
     finally:
         timer.cancel()
     if alarm.off():
-        emit(context, "timeout.ignored", limit=limit)
+        _ignored(limit, context, counts)
     elif door._anyone:
-        _tell_overrun(deadline, limit, context)
+        tell_overrun(deadline, limit, context)
     return value
 
 
-def _answer_for(
-    error: BaseException,
-    limit: float,
-    primitive: WorkflowPrimitive[Any, Any],
-    context: WorkflowContext,
+class LimitCounts:
+    """How often a limit was set, how often it expired, and how often to no effect."""
+
+    __slots__ = ("calls", "expired", "ignored")
+
+    def __init__(self) -> None:
+        self.calls = self.expired = self.ignored = 0
+
+
+def _ignored(
+    limit: float, context: WorkflowContext, counts: LimitCounts | None
 ) -> None:
-    """Turn our own cancellation into a timeout; let another error pass."""
-    if isinstance(error, CancelledError):
-        raise expired(limit, primitive, context) from error
+    """Tell that what was cancelled at its limit has ended otherwise."""
+    if counts is not None:
+        counts.ignored += 1
     emit(context, "timeout.ignored", limit=limit)
 
 
 def expired(
-    limit: float, primitive: WorkflowPrimitive[Any, Any], context: WorkflowContext
+    limit: float,
+    primitive: WorkflowPrimitive[Any, Any],
+    context: WorkflowContext,
+    counts: LimitCounts | None = None,
 ) -> TimeoutExceededError:
     """Return the error of a limit that expired, and tell observers of it.
 
@@ -157,7 +210,10 @@ def expired(
         limit: In seconds; not above 0 if no time was left before the start.
         primitive: Who set it; a wrapper names what it wraps.
         context: The view that the primitive was executed with.
+        counts: Where it is counted.
     """
+    if counts is not None:
+        counts.expired += 1
     emit(context, "timeout.expired", limit=limit)
     where = context.position_of(primitive).path
     wrapped = getattr(primitive, "primitive", None)
@@ -173,6 +229,8 @@ async def within_stream(
     limit: float,
     primitive: WorkflowPrimitive[Any, Any],
     context: WorkflowContext,
+    *,
+    counts: LimitCounts | None = None,
 ) -> AsyncGenerator[T, None]:
     """Yield the chunks of a stream until a deadline.
 
@@ -185,31 +243,34 @@ async def within_stream(
         limit: The same as seconds from the start, for the error.
         primitive: Who sets the limit, for errors and events.
         context: The view that the primitive was executed with.
+        counts: Where it is counted if the limit expires.
 
     Raises:
         TimeoutExceededError: The time was up before the stream ended.
     """
-    clock = get_running_loop().time
+    clock = running_loop().time
     while clock() < deadline:
-        chunk = await until(_next(chunks), deadline, limit, primitive, context)
+        chunk = await until(
+            _next(chunks), deadline, limit, primitive, context, counts=counts
+        )
         if chunk is _END:
             return
         yield chunk  # type: ignore[misc]
-    raise expired(limit, primitive, context)
+    raise expired(limit, primitive, context, counts)
 
 
 async def _next(chunks: AsyncIterator[T]) -> T | object:
     return await anext(chunks, _END)
 
 
-async def _as_coroutine(awaitable: Awaitable[T]) -> T:
+async def as_coroutine(awaitable: Awaitable[T]) -> T:
     """Give `send` and `throw` to what can only be awaited."""
     return await awaitable
 
 
-def _tell_overrun(deadline: float, limit: float, context: WorkflowContext) -> None:
+def tell_overrun(deadline: float, limit: float, context: WorkflowContext) -> None:
     """Tell that a step held the loop for so long that its timer could not fire."""
-    excess = get_running_loop().time() - deadline
+    excess = now() - deadline
     if excess > 0:
         emit(context, "timeout.overrun", limit=limit, excess=excess)
 
@@ -224,8 +285,8 @@ class _Alarm:
 
     _task: Task[Any] | None
 
-    def __init__(self) -> None:
-        task = current_task()
+    def __init__(self, loop: AbstractEventLoop | None = None) -> None:
+        task = current_task(loop)
         if task is None:
             msg = "a time limit works only inside a task"
             raise RuntimeError(msg)

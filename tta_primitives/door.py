@@ -88,7 +88,7 @@ class Call(Position):
     _store: dict[object, Any]
 
     @property
-    def label(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def label(self) -> str:
         """Its name, with `#2` for a second sibling of that name."""
         try:
             return self._label
@@ -96,7 +96,7 @@ class Call(Position):
             return self.primitive.name
 
     @label.setter
-    def label(self, label: str) -> None:
+    def label(self, label: str) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self._label = label
 
     @property

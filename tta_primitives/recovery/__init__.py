@@ -18,7 +18,7 @@ from tta_primitives.recovery.compensation import (
     SagaRecord,
     SagaStats,
 )
-from tta_primitives.recovery.fallback import FallbackPrimitive
+from tta_primitives.recovery.fallback import FallbackPrimitive, FallbackStats
 from tta_primitives.recovery.hedge import (
     HedgeOutcome,
     HedgePrimitive,
@@ -26,8 +26,8 @@ from tta_primitives.recovery.hedge import (
     Quantile,
 )
 from tta_primitives.recovery.rate_limit import RateLimitPrimitive, RateLimitStats
-from tta_primitives.recovery.retry import RetryPrimitive
-from tta_primitives.recovery.timeout import TimeoutPrimitive
+from tta_primitives.recovery.retry import RetryPrimitive, RetryStats
+from tta_primitives.recovery.timeout import TimeoutPrimitive, TimeoutStats
 
 __all__ = [
     "Attempt",
@@ -40,6 +40,7 @@ __all__ = [
     "CompensationStats",
     "FallbackOutcome",
     "FallbackPrimitive",
+    "FallbackStats",
     "HedgeOutcome",
     "HedgePrimitive",
     "HedgeStats",
@@ -48,9 +49,11 @@ __all__ = [
     "RateLimitStats",
     "RetryBudget",
     "RetryPrimitive",
+    "RetryStats",
     "SagaPrimitive",
     "SagaRecord",
     "SagaStats",
     "TimeoutPrimitive",
+    "TimeoutStats",
     "attempts_of",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, cast, overload
 
 from tta_primitives import door
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from tta_primitives.context import WorkflowContext
     from tta_primitives.primitive import WorkflowPrimitive
 
-__all__ = ["FallbackOptions", "FallbackPrimitive"]
+__all__ = ["FallbackOptions", "FallbackPrimitive", "FallbackStats"]
 
 
 class FallbackOptions(TypedDict, total=False):
@@ -49,6 +50,38 @@ class FallbackOptions(TypedDict, total=False):
     fallback_if_result: Callable[[Any], Any] | None
     isolate_input: bool
     restart_stream: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackStats:
+    """What a fallback has done so far.
+
+    Attributes:
+        calls: Executions that began, those that the primary answers included.
+        tried: How often another alternative was tried after one had failed.
+        answers: How often each fallback has answered, in the order of the fallbacks.
+        exhausted: Executions in which all alternatives failed.
+    """
+
+    calls: int
+    tried: int
+    answers: tuple[int, ...]
+    exhausted: int
+
+    @property
+    def rescued(self) -> int:
+        """Executions that a fallback has answered, whichever it was."""
+        return sum(self.answers)
+
+
+class _Counts:
+    """The counters of one fallback."""
+
+    __slots__ = ("answers", "calls", "exhausted", "tried")
+
+    def __init__(self, fallbacks: int) -> None:
+        self.calls = self.tried = self.exhausted = 0
+        self.answers = [0] * fallbacks
 
 
 class FallbackPrimitive(Wrapper[In, Out]):
@@ -154,6 +187,7 @@ class FallbackPrimitive(Wrapper[In, Out]):
 
     def _wrap(self, primitive: WorkflowPrimitive[Any, Any]) -> None:
         super()._wrap(primitive)
+        self._counts = _Counts(len(self.fallbacks))
         alternatives = (primitive, *self.fallbacks)
         self.idempotent = all(one.idempotent for one in alternatives)
         self._reads_deadline = any(one._reads_deadline for one in alternatives)
@@ -172,11 +206,28 @@ class FallbackPrimitive(Wrapper[In, Out]):
         """Return the options that differ from the usual ones."""
         return changed(self, FallbackPrimitive.__init__)
 
+    @property
+    def stats(self) -> FallbackStats:
+        """Return what was counted so far, also for renamed twins of this fallback.
+
+        Raises:
+            OpenWrapperError: It wraps nothing yet.
+        """
+        self._wrapped()
+        counts = self._counts
+        return FallbackStats(
+            calls=counts.calls,
+            tried=counts.tried,
+            answers=tuple(counts.answers),
+            exhausted=counts.exhausted,
+        )
+
     async def execute(self, input_data: In, context: WorkflowContext, /) -> Out:
         """Execute the primary, then the fallbacks until one succeeds."""
         plain = self._plain
         if plain is None or door._anyone:
             return await self._try_from(0, input_data, context, _Trial(self, context))
+        self._counts.calls += 1
         try:
             return await plain.execute(input_data, context)  # type: ignore[no-any-return]
         except Exception as error:
@@ -273,13 +324,18 @@ class _Trial:
         self.errors: list[Exception | None] = []
 
     def begin(self, index: int) -> None:
-        """Tell observers that an alternative is tried after another has failed."""
-        if index and is_listening():
+        """Count; tell observers that an alternative is tried after one has failed."""
+        if not index:
+            self._fallback._counts.calls += 1
+            return
+        self._fallback._counts.tried += 1
+        if is_listening():
             emit(self._context, "fallback.used", index=index, error=self.errors[-1])
 
     def note_answer(self, index: int, one: WorkflowPrimitive[Any, Any]) -> None:
         """File under the fallback's path that another than the primary has answered."""
         if index:
+            self._fallback._counts.answers[index - 1] += 1
             path = self._context.position_of(self._fallback).path
             outcome = FallbackOutcome(index, one.name, tuple(self.errors))
             self._context.outcomes[path] = outcome
@@ -305,6 +361,7 @@ class _Trial:
         """
         if self._refused:
             return self._refused[0]
+        self._fallback._counts.exhausted += 1
         path = self._context.position_of(self._fallback).path
         errors = [error for error in self.errors if error is not None]
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from asyncio import get_running_loop
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from tta_primitives.cancellation import is_cancellation
@@ -10,6 +9,7 @@ from tta_primitives.context import Enforced, earlier
 from tta_primitives.deadline import until, within_stream
 from tta_primitives.door import closing, emit, is_listening, log_once
 from tta_primitives.errors import RetryResultError
+from tta_primitives.loops import now
 from tta_primitives.recovery.attempts import (
     Attempt,
     Failure,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tta_primitives.context import WorkflowContext
     from tta_primitives.recovery.retry import RetryPrimitive
 
-__all__ = ["Repetition"]
+__all__ = ["Counts", "Repetition"]
 
 _Stop: TypeAlias = Literal[
     "budget",
@@ -50,6 +50,32 @@ _REASONS: Final = {
         "told to wait longer than max_retry_after={retry.max_retry_after:g} s"
     ),
 }
+
+
+class Counts:
+    """The counters of one retry, as `RetryStats` explains them."""
+
+    __slots__ = (
+        "budget_exhausted",
+        "calls",
+        "exhausted",
+        "gave_up",
+        "recovered",
+        "retries",
+    )
+
+    def __init__(self) -> None:
+        self.calls = self.retries = self.recovered = 0
+        self.exhausted = self.budget_exhausted = self.gave_up = 0
+
+    def note_end(self, stop: _Stop) -> None:
+        """Count an execution after which no attempt follows; a cancelled one is not."""
+        if stop == "max_retries":
+            self.exhausted += 1
+        elif stop == "budget":
+            self.budget_exhausted += 1
+        elif stop != "cancelled":
+            self.gave_up += 1
 
 
 class Repetition:
@@ -102,7 +128,7 @@ class Repetition:
         if retry.budget is not None:
             retry.budget.note_call()
         if retry.max_elapsed is not None:
-            self._elapsed_at = get_running_loop().time() + retry.max_elapsed
+            self._elapsed_at = now() + retry.max_elapsed
             self._deadline = earlier(context.deadline, self._elapsed_at)
         if primitive._needs_position:
             own = context.child()
@@ -113,6 +139,8 @@ class Repetition:
         """Begin the next attempt."""
         retry = self._retry
         self._since = attached[0]
+        if self._number > 1:
+            retry._counts.retries += 1
         if is_listening():
             emit(self._context, "retry.attempt", attempt=self._number)
         if not retry._is_limited:
@@ -125,6 +153,8 @@ class Repetition:
         """Begin the next attempt as a stream."""
         retry = self._retry
         self._since = attached[0]
+        if self._number > 1:
+            retry._counts.retries += 1
         if is_listening():
             emit(self._context, "retry.attempt", attempt=self._number)
         if not retry._is_limited:
@@ -146,14 +176,14 @@ class Repetition:
 
     def _limit(self) -> tuple[float, float]:
         """Return the deadline of the next attempt, and the seconds until then."""
-        now = get_running_loop().time()
+        present = now()
         timeout = self._retry.attempt_timeout
-        own = None if timeout is None else now + timeout
+        own = None if timeout is None else present + timeout
         # What is enforced further outside is left to whoever does it.
         is_enforced = type(self._context.deadline) is Enforced
         last = self._elapsed_at if is_enforced else self._deadline
         deadline = cast("float", earlier(last, own))
-        return deadline, deadline - now
+        return deadline, deadline - present
 
     def _view_until(self, deadline: float) -> WorkflowContext:
         if not self._retry._wrapped()._reads_deadline:
@@ -220,7 +250,7 @@ class Repetition:
         self.must_wait = self.delay > 0 or retry.max_retries is None
 
     def _is_in_time(self, deadline: float) -> bool:
-        return get_running_loop().time() + self.delay < deadline
+        return now() + self.delay < deadline
 
     def _tell_retry(self, error: Exception | None) -> None:
         if is_listening():
@@ -242,6 +272,7 @@ class Repetition:
     def _end(self, error: Exception | None) -> None:
         """Tell why no attempt follows, and leave the history on the error."""
         number, stop = self._number, self._stop
+        self._retry._counts.note_end(stop)
         if is_listening():
             name = _EVENTS.get(stop, "retry.gave_up")
             reason = {} if stop in _EVENTS else {"reason": stop}

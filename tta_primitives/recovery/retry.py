@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, overload
 
 from tta_primitives import door
@@ -31,7 +32,7 @@ from tta_primitives.recovery.classify import (
 )
 from tta_primitives.recovery.hints import is_mute
 from tta_primitives.recovery.options import changed
-from tta_primitives.recovery.repetition import Repetition
+from tta_primitives.recovery.repetition import Counts, Repetition
 from tta_primitives.recovery.results import discard
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from tta_primitives.context import WorkflowContext
     from tta_primitives.primitive import WorkflowPrimitive
 
-__all__ = ["RetryOptions", "RetryPrimitive"]
+__all__ = ["RetryOptions", "RetryPrimitive", "RetryStats"]
 
 _JITTERS = ("full", "equal", "none")
 _ENDINGS = ("raise", "return")
@@ -70,6 +71,40 @@ class RetryOptions(TypedDict, total=False):
     on_exhausted: Literal["raise", "return"]
     on_retry: Callable[[Attempt], None] | None
     retry_nested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RetryStats:
+    """What a retry has done so far.
+
+    What ended in a cancellation is among the calls, and nowhere else.
+
+    Attributes:
+        calls: Executions that began, those that succeed at once included.
+        retries: Attempts that followed a failed one.
+        recovered: Executions that succeeded after a failed attempt.
+        exhausted: Executions that failed because `max_retries` was reached.
+        budget_exhausted: Executions that failed because the budget allowed no retry.
+        gave_up: Executions that failed for another reason: the error was not one to
+            retry, the deadline left no time, or it was told to wait for too long.
+    """
+
+    calls: int
+    retries: int
+    recovered: int
+    exhausted: int
+    budget_exhausted: int
+    gave_up: int
+
+    @property
+    def failures(self) -> int:
+        """Executions that failed, for whatever reason."""
+        return self.exhausted + self.budget_exhausted + self.gave_up
+
+    @property
+    def retry_ratio(self) -> float:
+        """Retries for each call: 1.0 is twice the load; 0.0 before the first call."""
+        return self.retries / self.calls if self.calls else 0.0
 
 
 class RetryPrimitive(Wrapper[In, Out]):
@@ -241,6 +276,7 @@ class RetryPrimitive(Wrapper[In, Out]):
 
     def _wrap(self, primitive: WorkflowPrimitive[Any, Any]) -> None:
         super()._wrap(primitive)
+        self._counts = Counts()
         self._needs_position = primitive._needs_position
         self._is_limited = not (self.max_elapsed is self.attempt_timeout is None)
         self._passing: frozenset[type[Exception]] = frozenset()
@@ -253,13 +289,33 @@ class RetryPrimitive(Wrapper[In, Out]):
         """Return the options that differ from the usual ones."""
         return changed(self, RetryPrimitive.__init__)
 
+    @property
+    def stats(self) -> RetryStats:
+        """Return what was counted so far, also for renamed twins of this retry.
+
+        Raises:
+            OpenWrapperError: It wraps nothing yet.
+        """
+        self._wrapped()
+        counts = self._counts
+        return RetryStats(
+            calls=counts.calls,
+            retries=counts.retries,
+            recovered=counts.recovered,
+            exhausted=counts.exhausted,
+            budget_exhausted=counts.budget_exhausted,
+            gave_up=counts.gave_up,
+        )
+
     async def execute(self, input_data: In, context: WorkflowContext, /) -> Out:
         """Execute the primitive, again and again while that is worth it."""
         plain = self._plain
         if plain is None or door._anyone:
             run = Repetition(self, context, attached[0])
+            self._counts.calls += 1
             return await self._repeat(input_data, run)
         since = attached[0]
+        self._counts.calls += 1
         try:
             return await plain.execute(input_data, context)  # type: ignore[no-any-return]
         except Exception as error:
@@ -281,6 +337,8 @@ class RetryPrimitive(Wrapper[In, Out]):
                         raise
                     continue
                 if refuses is None or not refuses(result):
+                    if run.failures:
+                        self._counts.recovered += 1
                     return cast("Out", result)
                 if not run.goes_on(None):
                     return cast("Out", run.last_result(result))
@@ -293,6 +351,7 @@ class RetryPrimitive(Wrapper[In, Out]):
     ) -> AsyncIterator[Any]:
         """Yield the chunks of the first attempt that has a first chunk."""
         run = Repetition(self, context, attached[0])
+        self._counts.calls += 1
         is_committed = False
         try:
             while True:
@@ -303,6 +362,8 @@ class RetryPrimitive(Wrapper[In, Out]):
                         async for chunk in chunks:
                             is_committed = True
                             yield chunk
+                    if run.failures:
+                        self._counts.recovered += 1
                     return
                 except Exception as error:
                     if is_committed or not run.goes_on(error):

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from asyncio import get_running_loop
+import types
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, cast, overload
 
+from tta_primitives import door
 from tta_primitives.arguments import seconds
 from tta_primitives.context import Enforced, earlier
-from tta_primitives.deadline import bounds, expired, until, within_stream
+from tta_primitives.deadline import (
+    LimitCounts,
+    as_coroutine,
+    bounds,
+    expired,
+    rest,
+    tell_overrun,
+    until,
+    within_stream,
+)
 from tta_primitives.door import closing, emit
 from tta_primitives.errors import TimeoutExceededError
+from tta_primitives.loops import now
 from tta_primitives.primitive import In, Open, Out, Wrapper, as_operand, labels
 from tta_primitives.recovery.alternatives import FallbackOutcome, as_alternative
 
@@ -20,11 +32,41 @@ if TYPE_CHECKING:
     from tta_primitives.context import WorkflowContext
     from tta_primitives.primitive import A, B, C, WorkflowPrimitive
 
-__all__ = ["TimeoutPrimitive"]
+__all__ = ["TimeoutPrimitive", "TimeoutStats"]
+
+_Coroutine = types.CoroutineType
 
 Limit: TypeAlias = (
     "float | timedelta | Callable[[Any, WorkflowContext], float | timedelta]"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutStats:
+    """What a timeout has done so far.
+
+    Attributes:
+        calls: Executions that began.
+        expired: Executions whose time was up; whether a fallback answered or not.
+        ignored: Executions that ended otherwise, although they were cancelled at the
+            limit.
+        rescued: Executions that the fallback has answered.
+    """
+
+    calls: int
+    expired: int
+    ignored: int
+    rescued: int
+
+
+class _Counts(LimitCounts):
+    """The counters of one timeout."""
+
+    __slots__ = ("rescued",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rescued = 0
 
 
 class TimeoutPrimitive(Wrapper[In, Out]):
@@ -157,6 +199,7 @@ class TimeoutPrimitive(Wrapper[In, Out]):
 
     def _wrap(self, primitive: WorkflowPrimitive[Any, Any]) -> None:
         super()._wrap(primitive)
+        self._counts = _Counts()
         children = self.children()
         self._labels = labels(children)
         # With a fallback it files outcomes under its path.
@@ -176,15 +219,43 @@ class TimeoutPrimitive(Wrapper[In, Out]):
         """Return the limit."""
         return {"timeout_seconds": self._limit if self._ask is None else self._ask}
 
+    @property
+    def stats(self) -> TimeoutStats:
+        """Return what was counted so far, also for renamed twins of this timeout.
+
+        Raises:
+            OpenWrapperError: It wraps nothing yet.
+        """
+        self._wrapped()
+        counts = self._counts
+        return TimeoutStats(
+            calls=counts.calls,
+            expired=counts.expired,
+            ignored=counts.ignored,
+            rescued=counts.rescued,
+        )
+
     async def execute(self, input_data: In, context: WorkflowContext, /) -> Out:
         """Execute the primitive within the limit."""
         primitive = self._simple
         if primitive is not None and context.deadline is None:
             limit = self._limit
-            deadline = get_running_loop().time() + limit
+            counts = self._counts
+            counts.calls += 1
+            deadline = now() + limit
             view = self._view(context, deadline) if self._has_view else context
             execution = primitive.execute(input_data, view)
-            return await until(execution, deadline, limit, self, context)
+            if type(execution) is not _Coroutine:
+                execution = as_coroutine(execution)
+            try:
+                pending = execution.send(None)
+            except StopIteration as done:
+                if door._anyone:
+                    tell_overrun(deadline, limit, context)
+                return done.value  # type: ignore[no-any-return]
+            return await rest(
+                pending, execution, deadline, limit, self, context, counts
+            )
         if self._fallback is not None:
             return await self._or_fallback(self._fallback, input_data, context)
         limit, deadline = self._limits(input_data, context)
@@ -203,18 +274,22 @@ class TimeoutPrimitive(Wrapper[In, Out]):
             if not _is_up(deadline):
                 raise
             view = self._fallback_view(fallback, error, context)
-        return cast("Out", await fallback.execute(input_data, view))
+        result = await fallback.execute(input_data, view)
+        self._counts.rescued += 1
+        return cast("Out", result)
 
     def _bounded(
         self, input_data: In, context: WorkflowContext, limit: float, deadline: float
     ) -> Awaitable[Out]:
         """Begin the execution within the limit."""
         primitive = self._wrapped()
+        counts = self._counts
+        counts.calls += 1
         if limit <= 0:
-            raise expired(limit, self, context)
+            raise expired(limit, self, context, counts)
         view = self._view(context, deadline)
         execution = primitive.execute(input_data, view)
-        return until(execution, deadline, limit, self, context)
+        return until(execution, deadline, limit, self, context, counts=counts)
 
     async def stream(
         self, input_data: In, context: WorkflowContext, /
@@ -237,14 +312,17 @@ class TimeoutPrimitive(Wrapper[In, Out]):
         async with closing(self._fallback.stream(input_data, view)) as other:
             async for chunk in other:
                 yield chunk
+        self._counts.rescued += 1
 
     async def _within(
         self, input_data: In, context: WorkflowContext, limit: float, deadline: float
     ) -> AsyncGenerator[Any, None]:
         """Yield the primitive's chunks until the deadline."""
         view = self._view(context, deadline)
+        counts = self._counts
+        counts.calls += 1
         async with closing(self._wrapped().stream(input_data, view)) as raw:
-            bounded = within_stream(raw, deadline, limit, self, context)
+            bounded = within_stream(raw, deadline, limit, self, context, counts=counts)
             async with closing(bounded) as chunks:
                 async for chunk in chunks:
                     yield chunk
@@ -291,4 +369,4 @@ class TimeoutPrimitive(Wrapper[In, Out]):
 
 def _is_up(deadline: float) -> bool:
     """Tell whether the time is up: a shorter limit inside may have expired as well."""
-    return get_running_loop().time() >= deadline
+    return now() >= deadline
