@@ -380,6 +380,24 @@ async def test_case_80_a_rejection_takes_no_place(clock):
 
 
 @virtual
+async def test_case_80_the_wait_is_known_behind_a_queue_of_a_window(clock):
+    """Starts that are still to come leave the window as well, one period later."""
+    limit = limited(Starts(), 4, cost=by_value, algorithm="sliding_window")
+    calls = [call(limit, cost) for cost in (4, 1, 3)]
+    await asyncio.sleep(0)
+    assert (await rejection_of(limit, 2, deadline=0.25)).retry_after == 2
+    calls.append(call(limit, 4))
+    await asyncio.sleep(0)
+    assert (await rejection_of(limit, 1, deadline=0.25)).retry_after == 3
+    calls[2].cancel()
+    # What was the third is now second, and both fit into the next period.
+    assert (await rejection_of(limit, 1, deadline=0.25)).retry_after == 3
+    calls[1].cancel()
+    assert (await rejection_of(limit, 1, deadline=0.25)).retry_after == 2
+    await asyncio.gather(*calls, return_exceptions=True)
+
+
+@virtual
 async def test_rejections_are_new_errors_that_do_not_grow(clock):
     """Each has its own short traceback."""
     limit = limited(Starts(), 1, max_wait=0)
