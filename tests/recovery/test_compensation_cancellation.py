@@ -464,7 +464,27 @@ async def executes_late(value, context):
         del late, task
 
 
+async def breaks(value):
+    """Yield a chunk and fail."""
+    yield value
+    raise Boom
+
+
+class Streamed:
+    """A workflow that is streamed when it is executed."""
+
+    def __init__(self, workflow):
+        self.workflow = workflow
+
+    async def execute(self, value, context):
+        async for _ in self.workflow.stream(value, context):
+            pass
+
+
 GARBAGE = {
+    "streamed": Streamed(
+        SagaPrimitive([(quick, quick), (breaks, quick)], compensate_failed=True)
+    ),
     "undone": SagaPrimitive([(quick, quick), (quick, quick), fails_at_once]),
     "not undone": SagaPrimitive([(quick, refuses), (quick, quick), fails_at_once]),
     "failed with the same": SagaPrimitive([(quick, raises_again), fails_at_once]),
