@@ -59,17 +59,19 @@ _FOREIGN = [*sorted(sys.stdlib_module_names), "_pytest", "hypothesis", "pytest"]
 # Names that are imported for type checkers alone, so that Sphinx sees no more than the
 # name; and short names of types that stand in a signature and need no page.
 _BARE = (
-    "AnyOrder|AnyPrimitive|BackoffStrategy|Began|CallT_co|Chooser|Condition|"
-    "Context|Description|Entry|ErrorFilter|ErrorSource|FallbackOptions|"
-    "FinishReason|Holder|Item|Jitter|LLMInput|Limit|No|Open|Operand|Place|"
-    "Predicate|Recording|Reply|Result|RetryOptions|Row|Schema|Scope|"
-    "SearchStrategy|Spoken|Status|Timeline|Ts|UnboundStep|timedelta"
+    "Algorithm|AnyOrder|AnyPrimitive|AnyStep|BackoffStrategy|Began|CallT_co|"
+    "Chooser|Condition|Context|Cost|Delay|Description|Entry|ErrorFilter|"
+    "ErrorSource|FallbackOptions|FinishReason|Gate|Holder|Item|Jitter|Key|"
+    "LLMInput|Limit|No|Open|Operand|Place|Predicate|Recording|Redis|Reply|Result|"
+    "RetryOptions|Row|Schema|Scope|SearchStrategy|Spoken|Status|Timeline|Ts|"
+    "UnboundStep|timedelta"
 )
 nitpick_ignore_regex = [
     ("py:.*", rf"({'|'.join(_FOREIGN)})(\..*)?"),
     ("py:.*", rf"(\w+\.)*({_BARE})"),
     # Parts of a base class that is written as text.
     ("py:.*", r"list\[Result\]|(Async)?Iterable\[Item\].*|tuple\[str"),
+    ("py:.*", r"(Sequence\[)?WorkflowPrimitive\[Any"),
     ("py:.*", r"(\w+\.)*(In|Out|[A-Z]\d?|[A-Z]\w*T)"),  # Type variables.
     ("py:.*", r"(\w+\.)*_\w+"),  # What is private has no page.
 ]

@@ -363,5 +363,5 @@ async def _answer(group: list[Asker], asked: Coroutine[Any, Any, list[Any]]) -> 
             return
     for _, future in group:
         if not future.done():
-            error = LinkDownError(f"a batch of {len(group)} failed: {why}")
-            future.set_exception(error)
+            msg = f"a batch of {len(group)} failed: {why}"
+            future.set_exception(LinkDownError(msg))
