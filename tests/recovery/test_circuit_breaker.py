@@ -41,7 +41,7 @@ from tta_primitives.recovery import (
     TimeoutPrimitive,
     attempts_of,
 )
-from tta_primitives.recovery.circuit_state import Open
+from tta_primitives.recovery.circuit_state import Closed, HalfOpen, Open, Probe
 
 
 @virtual
@@ -482,6 +482,7 @@ async def test_case_42_the_oldest_probe_gives_way_first(clock):
     third = begin(guarded, (5, Boom()))
     await asyncio.sleep(0)
     assert await tell(guarded, "x") == [CircuitOpenError]
+    assert not third.done()
     await younger
     assert guarded.state == "closed"
     await asyncio.wait([hangs, third])
@@ -553,26 +554,39 @@ def test_case_43_a_billionth_of_a_second_is_over():
     assert Open(42.1).left(42.1 - 2e-9) == 2e-9
 
 
+def alive():
+    """Return how many errors, and states of breakers, there are in the process."""
+    kinds = {
+        Boom,
+        CircuitIsolatedError,
+        CircuitOpenError,
+        Closed,
+        HalfOpen,
+        Open,
+        Probe,
+    }
+    return sum(type(one) in kinds for one in gc.get_objects())
+
+
 @virtual
 async def test_case_43_rejections_leave_no_cyclic_garbage(clock):
-    """A thousand of each kind, with the collector off."""
+    """A thousand of each kind are gone as soon as they are caught."""
     guarded = await tripped()
     isolated = breaker()
     await isolated.isolate()
-    await tell(guarded, "x")
-    await tell(isolated, "x")
     gc.collect()
     gc.disable()
     try:
+        before = alive()
         await tell(guarded, *["x"] * 1000)
         await tell(isolated, *["x"] * 1000)
-        assert gc.collect() == 0
+        assert alive() <= before
     finally:
         gc.enable()
 
 
 @virtual
-async def test_case_06_failures_and_cycles_of_states_leave_no_cyclic_garbage(clock):
+async def test_case_06_failures_and_changes_of_state_leave_no_cyclic_garbage(clock):
     """Opening, probing and closing a hundred times, with the collector off."""
     changes = []
     guarded = breaker(failure_threshold=1, on_state_change=changes.append)
@@ -589,9 +603,10 @@ async def test_case_06_failures_and_cycles_of_states_leave_no_cyclic_garbage(clo
     gc.collect()
     gc.disable()
     try:
+        before = alive()
         for _ in range(100):
             await cycle()
-        assert gc.collect() == 0
+        assert alive() <= before
     finally:
         gc.enable()
     assert len(changes) == 5 * 101

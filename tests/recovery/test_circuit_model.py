@@ -36,6 +36,7 @@ OPTIONS = {
     "row": {"failure_threshold": 3},
     "rate": {"failure_rate": 0.5, "minimum_calls": 4, "window": WINDOW},
     "slow": {
+        "failure_threshold": 4,
         "failure_rate": 0.75,
         "minimum_calls": 3,
         "window": WINDOW,
@@ -105,6 +106,11 @@ class Model:
     def close(self):
         self.openings = 0
         self.enter("closed")
+
+    def isolate(self):
+        if self.state != "isolated":
+            self.openings = 0
+            self.enter("isolated")
 
     def admit(self, now, process):
         ticket = Ticket(self.period, now, process)
@@ -248,7 +254,21 @@ class BreakerMachine(RuleBasedStateMachine):
     @rule(process=st.integers(0, 1))
     def call(self, process) -> None:
         """A caller is admitted and waits, or is rejected at once."""
-        process %= self.processes
+        self.begin(process % self.processes)
+
+    @rule(
+        process=st.integers(0, 1),
+        how=st.sampled_from([*sorted(ENDS), "fails", "fails"]),
+        times=st.integers(1, 4),
+    )
+    def call_and_end(self, process, how, times) -> None:
+        """Some callers come one after the other, and their calls end at once."""
+        for _ in range(times):
+            if self.begin(process % self.processes):
+                self.finish_call(self.calls.pop(), how)
+
+    def begin(self, process):
+        """Begin a call; tell whether it is admitted."""
         ticket = self.model.admit(self.now, process)
         self.begun.clear()
         execution = self.breakers[process].execute("x", WorkflowContext())
@@ -269,12 +289,15 @@ class BreakerMachine(RuleBasedStateMachine):
             self.calls.append(Call(task, self.begun.pop(), ticket))
         assert self.begun == []
         self.check(process)
+        return ticket is not None
 
     @precondition(lambda self: self.calls)
     @rule(data=st.data(), how=st.sampled_from([*sorted(ENDS), "fails", "ok", "fails"]))
     def end(self, data, how) -> None:
         """A call ends: its caller gets what the step gave, whatever that does."""
-        call = self.taken(data)
+        self.finish_call(self.taken(data), how)
+
+    def finish_call(self, call, how) -> None:
         error = ENDS[how]
         self.model.end(call.ticket, how, self.now)
         if error is None:
@@ -303,24 +326,21 @@ class BreakerMachine(RuleBasedStateMachine):
         self.calls.remove(call)
         return call
 
-    @rule(process=st.integers(0, 1))
-    def isolate(self, process) -> None:
-        """All calls are rejected."""
+    @precondition(lambda self: (self.admitted + self.rejected) % 5 == 4)
+    @rule(process=st.integers(0, 1), state=st.sampled_from(["isolated", "closed"]))
+    def set_by_hand(self, process, state) -> None:
+        """All calls are rejected; or admitted, and the past is forgotten."""
         process %= self.processes
-        self.loop.run_until_complete(self.breakers[process].isolate())
-        if self.model.state != "isolated":
-            self.model.enter("isolated")
+        breaker = self.breakers[process]
+        if state == "closed":
+            self.loop.run_until_complete(breaker.close())
+            self.model.close()
+        else:
+            self.loop.run_until_complete(breaker.isolate())
+            self.model.isolate()
         self.check(process)
 
-    @rule(process=st.integers(0, 1))
-    def close(self, process) -> None:
-        """All calls are admitted, and the past is forgotten."""
-        process %= self.processes
-        self.loop.run_until_complete(self.breakers[process].close())
-        self.model.close()
-        self.check(process)
-
-    @rule(seconds=st.sampled_from([0.25, 1, 2.5, 5, 10]))
+    @rule(seconds=st.sampled_from([0.25, 1, 2.5, 5, 9, 10]))
     def wait(self, seconds) -> None:
         """Time passes."""
         self.loop.run_until_complete(asyncio.sleep(seconds))
@@ -348,7 +368,7 @@ class BreakerMachine(RuleBasedStateMachine):
         self.clock.__exit__(None, None, None)
 
     async def finish(self) -> None:
-        pass
+        """Close what the test has opened."""
 
 
 class LocalMachine(BreakerMachine):
@@ -430,7 +450,7 @@ TestLocalModel.__doc__ = "Whatever happens in whatever order, breaker and model 
 
 TestSharedModel = SharedMachine.TestCase
 TestSharedModel.settings = settings(
-    max_examples=40,
+    max_examples=60,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast, get_a
 
 from tta_primitives.context import Enforced
 from tta_primitives.door import emit
+from tta_primitives.loops import running_loop
 from tta_primitives.recovery.circuit_policy import CircuitState
 from tta_primitives.recovery.circuit_scripts import ADMIT, FREE, REPORT, SET
 from tta_primitives.recovery.circuit_state import Probe
@@ -310,7 +311,7 @@ class SharedCircuit:
 
     def _send(self, errand: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Do something that goes on when its caller is cancelled."""
-        task = asyncio.get_running_loop().create_task(errand, name="circuit breaker")
+        task = running_loop().create_task(errand, name="circuit breaker")
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
         return task

@@ -344,5 +344,6 @@ class Circuit:
 
     def isolate(self, reason: str) -> Change | None:
         """Reject all calls until the circuit is closed by hand."""
+        self.openings = 0
         before = self._begin(Isolated())
         return None if before == "isolated" else Change(before, "isolated", reason, {})

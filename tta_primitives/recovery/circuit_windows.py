@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from asyncio.events import _get_running_loop
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from tta_primitives.loops import running_loop
+
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
 __all__ = ["SLICES", "LoopTime", "Window"]
@@ -39,7 +41,7 @@ class LoopTime:
 
     def __init__(self) -> None:
         no_loop: Any = _NoLoop()
-        self._loop: asyncio.AbstractEventLoop = no_loop
+        self._loop: AbstractEventLoop = no_loop
         self._read: Callable[[], float] = no_loop.time
         self._offset = 0.0
 
@@ -47,7 +49,7 @@ class LoopTime:
         """Return the time in seconds; a loop must be running."""
         # Asking the loop whether it runs is quicker than asking which one does.
         if not self._loop.is_running():
-            self._follow(asyncio.get_running_loop())
+            self._follow(running_loop())
         return self._read() + self._offset
 
     def last(self) -> float:
@@ -57,7 +59,7 @@ class LoopTime:
             self._follow(loop)
         return self._read() + self._offset
 
-    def _follow(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _follow(self, loop: AbstractEventLoop) -> None:
         if not isinstance(self._loop, _NoLoop):
             self._offset += max(0.0, self._read() - loop.time())
         self._loop = loop
