@@ -11,6 +11,7 @@ from fakeredis import FakeAsyncRedis
 
 from pytest_tta.clock.clock import VirtualClock
 from tests.recovery import circuit_tools
+from tests.recovery.doubles import Rejected
 from tta_primitives import WorkflowContext
 from tta_primitives.recovery import RateLimitPrimitive
 
@@ -41,6 +42,19 @@ class Starts:
     @property
     def order(self):
         return [value for value, _ in self.seen]
+
+
+def fails_late(starts, seconds=5):
+    """Return a step whose input "bad" is answered after 0.5 s, by a 429."""
+
+    async def llm(value):
+        await starts(value)
+        if value == "bad":
+            await asyncio.sleep(0.5)
+            raise Rejected(retry_after=seconds, status_code=429)
+        return value
+
+    return llm
 
 
 def call(limit, value="x", **context):

@@ -23,6 +23,16 @@ from tests.recovery.doubles import (
     exactly,
     virtual,
 )
+from tests.recovery.rate_tools import (
+    Starts,
+    by_value,
+    call,
+    call_all,
+    every_algorithm,
+    fails_late,
+    most_in,
+    tenant,
+)
 from tta_primitives import WorkflowContext, WorkflowPrimitive, step
 from tta_primitives.errors import (
     CircuitOpenError,
@@ -38,34 +48,6 @@ from tta_primitives.recovery import (
     TimeoutPrimitive,
 )
 
-ALGORITHMS = ["token_bucket", "leaky_bucket", "sliding_window"]
-
-every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
-
-
-class Starts:
-    """A step that notes when each of its inputs started."""
-
-    __name__ = "llm"
-
-    def __init__(self, *, fails=None):
-        self.seen = []
-        self.fails = fails or {}
-
-    async def __call__(self, value):
-        self.seen.append((value, round(asyncio.get_running_loop().time(), 6)))
-        if value in self.fails:
-            raise self.fails[value]
-        return value
-
-    @property
-    def times(self):
-        return [time for _, time in self.seen]
-
-    @property
-    def order(self):
-        return [value for value, _ in self.seen]
-
 
 async def nothing(value):
     """Do nothing."""
@@ -76,40 +58,11 @@ def limited(starts, rate=10, **options):
     return RateLimitPrimitive(starts, rate=rate, **options)
 
 
-def call(limit, value="x", **context):
-    """Start a call in a task of its own."""
-    return asyncio.create_task(limit.execute(value, WorkflowContext(**context)))
-
-
-async def call_all(limit, values, **context):
-    """Call with all values at once; return what each got, errors among it."""
-    calls = [call(limit, value, **context) for value in values]
-    return await asyncio.gather(*calls, return_exceptions=True)
-
-
 async def rejection_of(limit, value="x", **context):
     """Return the error of a call that must be rejected."""
     with pytest.raises(RateLimitExceededError, match="could start in") as caught:
         await limit.execute(value, WorkflowContext(**context))
     return caught.value
-
-
-def by_value(value, context):
-    """Let a call cost what its input says."""
-    return value
-
-
-def tenant(value, context):
-    """Give each tenant a limit of its own."""
-    return context.session_id
-
-
-def most_in(times, period):
-    """Return the most starts of any period, wherever it begins."""
-    return max(
-        sum(1 for time in times if begin <= time < begin + period - 1e-6)
-        for begin in times
-    )
 
 
 # --- when calls start -----------------------------------------------------------------
@@ -176,6 +129,17 @@ async def test_starts_do_not_drift(clock, algorithm, count, expected):
         await limit.execute(value, context)
     now = asyncio.get_running_loop().time()
     assert now == pytest.approx(expected, abs=1e-9, rel=0)
+
+
+@virtual
+async def test_a_period_that_is_no_whole_nanosecond_does_not_drift(clock):
+    """A third of a second, ten thousand times: timers are rounded, starts are not."""
+    limit = limited(nothing, 1, period=1 / 3, algorithm="sliding_window")
+    context = WorkflowContext()
+    for value in range(10_001):
+        await limit.execute(value, context)
+    now = asyncio.get_running_loop().time()
+    assert now == pytest.approx(10_000 / 3, abs=1e-9, rel=0)
 
 
 @virtual
@@ -318,6 +282,20 @@ async def test_what_cost_raises_is_raised(clock):
     with pytest.raises(AttributeError, match="no attribute 'tokens'"):
         await limit.execute("x", WorkflowContext())
     assert limit.stats.available == 10
+
+
+@virtual
+async def test_case_79_a_newcomer_does_not_take_what_is_due_to_the_first(clock):
+    """It comes in the very instant, before the timer of the limit has fired."""
+    starts = Starts()
+    limit = limited(starts, 1)
+    late = limit.execute("late", WorkflowContext())
+    asyncio.get_running_loop().call_at(1, late.send, None)
+    calls = [call(limit, value) for value in "ab"]
+    await asyncio.gather(*calls)
+    assert starts.seen == [("a", 0), ("b", 1)]
+    assert limit.stats.waiting == 1
+    late.close()
 
 
 # --- how long calls wait --------------------------------------------------------------
@@ -749,10 +727,10 @@ async def test_after_a_penalty_a_bucket_does_not_burst(clock):
 @virtual
 async def test_a_penalty_holds_for_those_who_wait(clock, algorithm):
     """A timer that was set before is set again."""
-    starts = Starts(fails={0: Rejected(retry_after=5, status_code=429)})
-    limit = limited(starts, 1, algorithm=algorithm)
-    await call_all(limit, range(3))
-    assert starts.times == [0, 5, 6]
+    starts = Starts()
+    limit = limited(fails_late(starts), 1, algorithm=algorithm)
+    await call_all(limit, ["bad", "a", "b"])
+    assert starts.seen == [("bad", 0), ("a", 5.5), ("b", 6.5)]
 
 
 @virtual
@@ -789,23 +767,21 @@ async def test_a_penalty_reaches_a_key_that_was_forgotten_meanwhile(clock):
 @virtual
 async def test_a_penalty_turns_away_those_for_whom_it_is_too_long(clock, algorithm):
     """They are told at once, not when their time is up; those behind them move up."""
-    starts = Starts(fails={"bad": Rejected(retry_after=5, status_code=429)})
-    limit = limited(starts, 1, algorithm=algorithm, max_wait=10)
-    bad = call(limit, "bad")
-    patient, hurried, last = (
-        call(limit, "patient"),
-        call(limit, "hurried", deadline=4),
-        call(limit, "last"),
-    )
+    starts = Starts()
+    limit = limited(fails_late(starts), 1, algorithm=algorithm, max_wait=10)
+    bad, patient = call(limit, "bad"), call(limit, "patient")
+    hurried, last = call(limit, "hurried", deadline=4), call(limit, "last")
     with pytest.raises(RateLimitExceededError, match="could start in 6 s") as caught:
         await hurried
-    assert (caught.value.retry_after, clock.elapsed) == (6, 0)
+    assert (caught.value.retry_after, clock.elapsed) == (6, 0.5)
     await asyncio.gather(bad, patient, last, return_exceptions=True)
-    assert starts.seen == [("bad", 0), ("patient", 5), ("last", 6)]
+    assert starts.seen == [("bad", 0), ("patient", 5.5), ("last", 6.5)]
+    assert (limit.stats.rejected, limit.stats.abandoned) == (1, 0)
 
 
+@every_algorithm
 @virtual
-async def test_of_several_penalties_the_longest_counts(clock):
+async def test_of_several_penalties_the_longest_counts(clock, algorithm):
     """A shorter one that comes later takes nothing back."""
 
     async def asks_to_wait(seconds):
@@ -813,11 +789,13 @@ async def test_of_several_penalties_the_longest_counts(clock):
         if seconds:
             raise Rejected(retry_after=seconds, status_code=429)
 
-    limit = limited(asks_to_wait)
+    limit = limited(asks_to_wait, 1000, algorithm=algorithm)
     await call_all(limit, [3, 5, 1])
-    assert (limit.stats.available, clock.elapsed) == (0, 1)
+    assert limit.stats.available == 0
+    ended = clock.elapsed
     await call_all(limit, [0])
-    assert clock.elapsed == 7
+    # It takes a second itself.
+    assert 5 < clock.elapsed - ended <= 6
 
 
 @pytest.mark.parametrize(
@@ -1103,7 +1081,7 @@ def test_options_and_description():
         "rate": 10.0,
         "algorithm": "sliding_window",
         "max_wait": 0.5,
-        "key": "tests.recovery.test_rate_limit.tenant",
+        "key": "tests.recovery.rate_tools.tenant",
     }
     assert repr(RateLimitPrimitive(rate=2, period=60)) == (
         "<RateLimitPrimitive open rate=2.0 period=60.0>"

@@ -21,6 +21,7 @@ from tests.recovery.rate_tools import (
     call,
     call_all,
     every_algorithm,
+    fails_late,
     faked,
     in_turn,
     most_in,
@@ -31,11 +32,8 @@ from tta_primitives import WorkflowContext, step
 from tta_primitives.door import listening
 from tta_primitives.errors import RateLimitExceededError
 from tta_primitives.recovery import RateLimitPrimitive, RetryPrimitive, TimeoutPrimitive
-from tta_primitives.redis_link import (
-    COMMAND_SECONDS,
-    COOL_DOWN_SECONDS,
-    LinkDownError,
-)
+from tta_primitives.redis_batches import COMMAND_SECONDS
+from tta_primitives.redis_link import COOL_DOWN_SECONDS, LinkDownError
 
 # --- one limit for all ----------------------------------------------------------------
 
@@ -405,19 +403,6 @@ async def test_case_81_a_reservation_of_an_earlier_server_is_none_of_a_later(wor
 # --- penalties ------------------------------------------------------------------------
 
 
-def fails_late(starts, seconds=5):
-    """Return a step whose input "bad" is answered after 0.5 s, by a 429."""
-
-    async def llm(value):
-        await starts(value)
-        if value == "bad":
-            await asyncio.sleep(0.5)
-            raise Rejected(retry_after=seconds, status_code=429)
-        return value
-
-    return llm
-
-
 @every_algorithm
 @faked
 async def test_a_penalty_holds_in_all_processes(world, algorithm):
@@ -740,17 +725,77 @@ async def test_a_log_that_cannot_be_read_counts_as_absent(world, planted):
     assert isinstance((await call_all(limit, "x"))[0], RateLimitExceededError)
 
 
+@pytest.mark.parametrize("planted", ["x", "nan", "-5", "1e300", "8999999999999999"])
 @faked
-async def test_a_shift_that_cannot_be_read_is_none(world):
+async def test_a_shift_that_means_nothing_is_none(world, planted):
     """A call that has waited starts."""
-    starts = Starts()
+    starts, events = Starts(), Events()
     limit = world.limit(starts, 1)
     calls = [call(limit, value) for value in "ab"]
     await quiet()
     client = world.client()
-    await client.hset(limit._shared._keys(None)[0], "shift", "x")
-    await asyncio.gather(*calls)
+    with listening(observers=(events,)):
+        await client.hset(limit._shared._keys(None)[0], "shift", planted)
+        await asyncio.gather(*calls)
     assert starts.times == [0, 1]
+
+
+@faked
+async def test_a_state_that_became_something_else_holds_nobody_up(world):
+    """Who waits starts when it was promised to."""
+    starts = Starts()
+    limit = world.limit(starts, 1)
+    calls = [call(limit, value) for value in "abc"]
+    await quiet()
+    client = world.client()
+    await client.delete(limit._shared._keys(None)[0])
+    await client.rpush(limit._shared._keys(None)[0], "x")
+    await asyncio.gather(*calls)
+    assert starts.times == [0, 1, 2]
+
+
+@every_algorithm
+@faked
+async def test_several_long_penalties_put_off_who_waits(world, algorithm):
+    """Each time that it wakes it learns of the next one."""
+    starts = Starts()
+    one, other = (
+        world.limit(fails_late(starts, 60), 1, algorithm=algorithm) for _ in range(2)
+    )
+    await asyncio.gather(call(one, "bad"), return_exceptions=True)
+    calls = await in_turn((one, "bad"), (other, "a"))
+    await asyncio.gather(*calls, return_exceptions=True)
+    # The second one began when the first penalty was over, and failed half a second
+    # later.
+    assert starts.seen == [("bad", 0), ("bad", 60.5), ("a", 121.5)]
+
+
+@faked
+async def test_holes_in_the_past_are_forgotten(world):
+    """A limit that is always busy does not fill Redis with what was given back."""
+    limit = world.limit(Starts(), 10, algorithm="leaky_bucket")
+    for _ in range(50):
+        calls = [call(limit, value) for value in range(10)]
+        await quiet()
+        for task in calls[1:-1:2]:
+            task.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        sizes = await world.client().hlen(limit._shared._keys(None)[0])
+        assert sizes <= 9 + 60
+
+
+@faked
+async def test_max_wait_is_counted_from_the_answer(world):
+    """What Redis has agreed to is not refused because its answer took a moment."""
+    client = world.client(Slow)
+    limit = world.limit(Starts(), 1, client, max_wait=1)
+    client.after = [0.01] * 9
+    results = await asyncio.gather(*await in_turn((limit, "a"), (limit, "b")))
+    assert results == ["a", "b"]
+    client.after = [0.01] * 9
+    hurried = WorkflowContext(deadline=asyncio.get_running_loop().time() + 0.985)
+    with pytest.raises(RateLimitExceededError, match="the deadline"):
+        await limit.execute("c", hurried)
 
 
 @faked

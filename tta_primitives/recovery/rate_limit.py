@@ -376,8 +376,8 @@ class RateLimitPrimitive(Wrapper[In, Out]):
     ) -> bool:
         """Let a call start when all processes may; return False if Redis is away."""
         now = get_running_loop().time()
-        latest = self._latest(now, context)
-        found = await shared.reserve(key, units, max(0.0, latest - now), context)
+        most = max(0.0, self._latest(now, context) - now)
+        found = await shared.reserve(key, units, most, context)
         if found is None:
             return False
         if not found.is_reserved:
@@ -386,8 +386,7 @@ class RateLimitPrimitive(Wrapper[In, Out]):
         if found.wait:
             counts.delayed += 1
             emit(context, "rate_limit.delayed", seconds=found.wait)
-            waited = await self._wait_shared(shared, found, latest, context)
-            counts.waited_seconds += waited
+            counts.waited_seconds += await self._wait_shared(shared, found, context)
         counts.admitted += 1
         # Should Redis go away, the local limit goes on from here.
         lanes = self._by_loop.here()
@@ -396,16 +395,13 @@ class RateLimitPrimitive(Wrapper[In, Out]):
         return True
 
     async def _wait_shared(
-        self,
-        shared: SharedLimit,
-        found: Reservation,
-        latest: float,
-        context: WorkflowContext,
+        self, shared: SharedLimit, found: Reservation, context: WorkflowContext
     ) -> float:
         """Wait for a reserved start; return for how many seconds."""
         clock = get_running_loop().time
-        began_at = clock()
-        due, start = began_at, began_at + found.wait
+        began_at = due = clock()
+        latest = self._latest(began_at, context)
+        promised = start = began_at + found.wait
         is_used = is_late = False
         try:
             shared.waiting += 1
@@ -414,8 +410,8 @@ class RateLimitPrimitive(Wrapper[In, Out]):
                 if is_late:
                     raise self._exceeded(due - clock(), context)
                 await asyncio.sleep(due - clock())
-                put_off = await shared.put_off(found, context)
-                start = began_at + found.wait + put_off
+                overdue = clock() - promised
+                start = promised + await shared.put_off(found, overdue, context)
             is_used = True
         finally:
             shared.waiting -= 1

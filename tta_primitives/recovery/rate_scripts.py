@@ -14,7 +14,8 @@ of all processes come behind it. The state is one hash:
 Numbers go on from the time of the first, so that one from before a restart of the
 server is none of a later call. A reservation that is given back while others stand
 behind it leaves a *hole*, the field `hole:<number>`; when those behind it are given
-back as well, it is as if none of them had been made.
+back as well, it is as if none of them had been made. Now and then, holes that lie in
+the past are forgotten.
 
 A sliding window keeps in a second key, sorted by their start, all calls of the last
 period and those that have reserved; `spent` is their units.
@@ -32,7 +33,7 @@ from tta_primitives.redis_link import Script
 if TYPE_CHECKING:
     from tta_primitives.recovery.rate_algorithms import Algorithm
 
-__all__ = ["SCRIPTS", "Scripts"]
+__all__ = ["SCRIPTS", "SHIFT", "Scripts"]
 
 
 class Scripts(NamedTuple):
@@ -49,6 +50,14 @@ class Scripts(NamedTuple):
     reserve: Script
     give_back: Script
     penalize: Script
+
+
+SHIFT = Script("""
+local shift = redis.pcall('HGET', KEYS[1], 'shift')
+return {tonumber(shift and not shift.err and shift or 0) or 0,
+        redis.call('PTTL', KEYS[1])}
+""")
+"""Returns by how much penalties have put off starts, and how long that may be kept."""
 
 
 _STATE = """
@@ -131,14 +140,32 @@ local function full(state) return state.since + span(state.spent) end
 """,
     )
     + """
+local function hole(number) return 'hole:' .. text(number) end
+
+local function parts_of(value)
+  local parts = {}
+  for part in string.gmatch(value or '', '%S+') do
+    table.insert(parts, tonumber(part))
+  end
+  return #parts == 4 and parts or nil
+end
+
+-- Forgets holes whose reservations were to start before a moment.
+local function fill(moment)
+  if redis.call('HLEN', key) <= #FIELDS then return end
+  local fields = redis.call('HGETALL', key)
+  for i = 1, #fields, 2 do
+    if string.sub(fields[i], 1, 5) == 'hole:' then
+      local parts = parts_of(fields[i + 1])
+      if not parts or parts[3] < moment then redis.call('HDEL', key, fields[i]) end
+    end
+  end
+end
+
 local function settle(state, since)
   state.since, state.spent, state.back, state.top = since, 0, 0, 0
   state.floor = state.number
-  -- More fields than these are holes, which mean nothing any more.
-  if redis.call('HLEN', key) <= #FIELDS then return end
-  for _, name in ipairs(redis.call('HKEYS', key)) do
-    if string.sub(name, 1, 5) == 'hole:' then redis.call('HDEL', key, name) end
-  end
+  fill(MOST)
 end
 """
 )
@@ -160,6 +187,7 @@ end
 local before = state.last
 state.spent, state.top = state.spent + cost, math.max(state.top, cost)
 state.last, state.number = start, state.number + 1
+if state.number % 100 == 0 then fill(now) end
 save(state)
 return {1, wait, state.number, state.shift, before, malformed}
 """
@@ -182,13 +210,9 @@ end
 if number == state.number then
   undo(cost, shift, before)
   while state.number > state.floor do
-    local name = 'hole:' .. text(state.number)
-    local hole = redis.call('HGET', key, name)
-    local parts = {}
-    for part in string.gmatch(hole or '', '%S+') do
-      table.insert(parts, tonumber(part))
-    end
-    if #parts ~= 4 then break end
+    local name = hole(state.number)
+    local parts = parts_of(redis.call('HGET', key, name))
+    if not parts then break end
     redis.call('HDEL', key, name)
     undo(parts[1] - parts[4], parts[2], parts[3])
     state.back = math.max(0, state.back - parts[4])
@@ -199,7 +223,7 @@ else
   local credit = 0
   if state.back + cost <= SPARE then credit = cost end
   state.spent, state.back = math.max(0, state.spent - credit), state.back + credit
-  redis.call('HSET', key, 'hole:' .. text(number),
+  redis.call('HSET', key, hole(number),
              table.concat({text(cost), text(shift), text(before), text(credit)}, ' '))
 end
 save(state)

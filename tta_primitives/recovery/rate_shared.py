@@ -13,7 +13,7 @@ from tta_primitives.context import Enforced
 from tta_primitives.door import emit
 from tta_primitives.errors import CacheKeyError
 from tta_primitives.keys import canonical, digest
-from tta_primitives.recovery.rate_scripts import SCRIPTS
+from tta_primitives.recovery.rate_scripts import SCRIPTS, SHIFT
 from tta_primitives.redis_link import link_to
 
 if TYPE_CHECKING:
@@ -128,19 +128,24 @@ class SharedLimit:
         return found
 
     async def put_off(
-        self, reservation: Reservation, context: WorkflowContext
+        self, reservation: Reservation, overdue: float, context: WorkflowContext
     ) -> float:
-        """Return by how many seconds penalties have put off a reserved start."""
+        """Return by how many seconds penalties have put off a reserved start.
+
+        Args:
+            reservation: Of the start.
+            overdue: How many seconds ago it would have been without any.
+            context: The call's view.
+        """
         try:
-            found = await self._link.command("HGET", reservation.keys[0], "shift")
+            found = await self._run(SHIFT, reservation.keys)
+            shift, lives_for = map(int, found)
         except Exception as error:  # noqa: BLE001 - as above
             self._note_failure(error, context)
             return 0.0
-        try:
-            shift = int(found or 0)
-        except (TypeError, ValueError):
-            return 0.0
-        return max(0, shift - reservation.shift) / _MICRO
+        seconds = max(0, shift - reservation.shift) / _MICRO
+        # A start to come is kept until then and longer, or it is none of ours.
+        return seconds if (seconds - overdue) * 1000 <= lives_for else 0.0
 
     def give_back(self, reservation: Reservation) -> None:
         """Give a start back that will not be used; if Redis is away it is lost."""
