@@ -29,11 +29,11 @@ _CREATE = """
     USING fts5(source UNINDEXED, heading, prose, text, tokenize='porter')
 """
 _INSERT = "INSERT INTO passages VALUES (?, ?, ?, ?)"
-# A word in a heading is worth four in the prose.
+# A word in a heading is worth twelve in the prose.
 _SELECT = """
     SELECT source, heading, text, highlight(passages, 2, char(2), char(3))
     FROM passages WHERE passages MATCH ?
-    ORDER BY bm25(passages, 0.0, 4.0, 1.0, 0.1) LIMIT ?
+    ORDER BY bm25(passages, 0.0, 12.0, 1.0, 0.1) LIMIT ?
 """
 # Passages with all of the words come first, then those that have some of them only in
 # code: on pages about testing each example has the word "test" in it.
