@@ -441,7 +441,7 @@ class SharedMachine(BreakerMachine):
 
 TestLocalModel = LocalMachine.TestCase
 TestLocalModel.settings = settings(
-    max_examples=100,
+    max_examples=150,
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -125,9 +125,10 @@ class CircuitBreakerPrimitive(Wrapper[In, Out]):
 
     A stream has succeeded when it ends. It is slow if its first chunk is.
 
-    Each bound breaker has a state of its own. With `storage=` all processes share one:
-    each call asks Redis first, and a state that has changed is seen by the next call of
-    every process. While Redis is away, each process decides by what it has seen itself.
+    Each bound breaker has a state of its own, for one event loop at a time. With
+    `storage=` all processes share one: each call asks Redis first, and a state that has
+    changed is seen by the next call of every process. While Redis is away, each process
+    decides by what it has seen itself.
 
     Observers hear `breaker.opened` (reason, retry_after, opening, and the figures that
     led to it), `breaker.half_opened`, `breaker.closed` and `breaker.isolated` (reason),
@@ -135,7 +136,7 @@ class CircuitBreakerPrimitive(Wrapper[In, Out]):
     (error) and `breaker.storage_malformed`.
 
     Args:
-        primitive: A primitive or a function; without it the breaker is open.
+        primitive: A primitive or a function; without it the breaker is an open wrapper.
         failure_threshold: So many failures in a row open it. None for 5, or for no such
             limit where `failure_rate` is given; given both, either opens.
         failure_rate: So large a part of the calls in a window opens it when they fail,
