@@ -770,7 +770,8 @@ async def test_a_penalty_turns_away_those_for_whom_it_is_too_long(clock, algorit
     starts = Starts()
     limit = limited(fails_late(starts), 1, algorithm=algorithm, max_wait=10)
     bad, patient = call(limit, "bad"), call(limit, "patient")
-    hurried, last = call(limit, "hurried", deadline=4), call(limit, "last")
+    hurried = call(limit, "hurried", deadline=4)
+    last = call(limit, "last", deadline=7)
     with pytest.raises(RateLimitExceededError, match="could start in 6 s") as caught:
         await hurried
     assert (caught.value.retry_after, clock.elapsed) == (6, 0.5)
