@@ -186,7 +186,9 @@ class LimitCounts:
     __slots__ = ("calls", "expired", "ignored")
 
     def __init__(self) -> None:
-        self.calls = self.expired = self.ignored = 0
+        # On the way of every call, and CPython adds floats faster than whole numbers.
+        self.calls = 0.0
+        self.expired = self.ignored = 0
 
 
 def _ignored(

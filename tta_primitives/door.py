@@ -460,7 +460,15 @@ def _parent(
     return position
 
 
-async def _observed(  # noqa: C901, PLR0912 - see the comment below
+def _no_context(given: object) -> TypeError:
+    """Return the error of a call that was given something else than a context."""
+    return TypeError(
+        f"context={given!r} must be a WorkflowContext, as in "
+        "await workflow.execute(input, WorkflowContext())"
+    )
+
+
+async def _observed(  # noqa: C901, PLR0912, PLR0915 - see the comment below
     function: Callable[..., Awaitable[Any]],
     primitive: WorkflowPrimitive[Any, Any],
     input_data: Any,  # noqa: ANN401 - any primitive's input
@@ -471,7 +479,10 @@ async def _observed(  # noqa: C901, PLR0912 - see the comment below
     # long, and this is what observing costs.
     listeners = _scope.get().listeners
     call = Call()
-    parent = context._position
+    try:
+        parent = context._position
+    except AttributeError:
+        raise _no_context(context) from None
     if parent is not None and type(parent) is not Call:
         parent = _parent(call, primitive, context)
     call.parent = parent
@@ -540,7 +551,10 @@ async def _observed_step(
         return await _observed(_call, primitive, input_data, context, True)  # noqa: FBT003 - a leaf
     started, finished = hooks
     call = Call()
-    parent = context._position
+    try:
+        parent = context._position
+    except AttributeError:
+        raise _no_context(context) from None
     if parent is not None and type(parent) is not Call:
         parent = _parent(call, primitive, context)
     call.parent = parent
@@ -661,14 +675,15 @@ def door(
     """
     is_overridden = False
 
-    def execute(self: Any, input_data: Any, context: WorkflowContext) -> Any:  # noqa: ANN401 - as the method it wraps
+    def heard(self: Any, input_data: Any, context: WorkflowContext) -> Any:  # noqa: ANN401 - as the method it wraps
         # A method that is called through `super()` is part of a call told already.
-        if _anyone and (not is_overridden or type(self).execute is execute):
+        if not is_overridden or type(self).execute is execute:
             return _observed(function, self, input_data, context, is_leaf)
-        if not places_itself:
-            context = context.of(self)
-        return function(self, input_data, context)
+        view = context if places_itself else context.of(self)
+        return function(self, input_data, view)
 
+    make = _entry if places_itself else _viewing_entry
+    execute = make(function, heard)
     # Each class has its own copy of the code: CPython specialises code by what it
     # calls, and one that calls the functions of all classes is specialised for none.
     execute.__code__ = execute.__code__.replace()
@@ -679,6 +694,41 @@ def door(
 
     vars(execute)["__tta_override__"] = override
     return _as_coroutine_function(update_wrapper(execute, function))
+
+
+# These take few variables from around them: each costs every call a little.
+
+
+def _entry(
+    function: Callable[..., Any], heard: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Return `execute` of a primitive that makes the views that it needs."""
+
+    def execute(self: Any, input_data: Any, context: WorkflowContext) -> Any:  # noqa: ANN401 - as the method it wraps
+        if _anyone:
+            return heard(self, input_data, context)
+        return function(self, input_data, context)
+
+    return execute
+
+
+def _viewing_entry(
+    function: Callable[..., Any], heard: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Return `execute` of a primitive that is given a view of its own."""
+
+    def execute(self: Any, input_data: Any, context: WorkflowContext) -> Any:  # noqa: ANN401 - as above
+        if _anyone:
+            return heard(self, input_data, context)
+        try:
+            view = context.of(self)
+        except AttributeError:
+            if isinstance(context, WorkflowContext):
+                raise
+            raise _no_context(context) from None
+        return function(self, input_data, view)
+
+    return execute
 
 
 def leaf_door(function: Callable[..., Any]) -> Callable[..., Any]:

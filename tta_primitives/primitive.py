@@ -118,6 +118,8 @@ class WorkflowPrimitive(Generic[In, Out]):
     _is_plain_leaf: bool = False
     # Whether it makes the views that its children need, whatever view it was given.
     _places_itself: bool = False
+    # What its instances have only after they were bound, named or extended.
+    _bound_attributes: tuple[str, ...] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - the mixins' own
         """Put the door around the subclass's `execute` and `stream`."""
@@ -133,6 +135,7 @@ class WorkflowPrimitive(Generic[In, Out]):
         entry = partial(door, is_leaf=cls._is_plain_leaf, places_itself=places)
         _put_door(cls, "execute", entry)
         _put_door(cls, "stream", partial(stream_door, places_itself=places))
+        _reserve(cls)
 
     def execute(
         self,
@@ -337,6 +340,22 @@ class WorkflowPrimitive(Generic[In, Out]):
     def _as_operand(self) -> AnyPrimitive:
         """Return what stands for this as a child of another primitive."""
         return self
+
+
+def _reserve(cls: type[AnyPrimitive]) -> None:
+    """Let CPython reserve room for attributes that instances get only later.
+
+    It settles where the attributes of a class are found by those of the first
+    instances; what comes after them finds no room, and makes its instance a slow one.
+    """
+    if not cls._bound_attributes or hasattr(cls, "__del__"):
+        return
+    try:
+        first = object.__new__(cls)
+    except TypeError:  # An abstract class has no instances.
+        return
+    for name in cls._bound_attributes:
+        object.__setattr__(first, name, None)
 
 
 def _put_door(
@@ -942,6 +961,10 @@ class Wrapper(WorkflowPrimitive[In, Out]):
     """
 
     _places_itself = True
+    _bound_attributes: tuple[str, ...] = (
+        *("_name", "primitive", "idempotent", "_child_label", "_bound_by_chain"),
+        "_needs_position",
+    )
     primitive: AnyPrimitive | None = None
     # Whether a chain bound this wrapper to what follows it, rather than the caller.
     _bound_by_chain: bool = False
@@ -1121,6 +1144,7 @@ class SequentialPrimitive(WorkflowPrimitive[In, Out]):
     """
 
     _places_itself = True
+    _bound_attributes = ("_name", "_links", "_trailing")
     _links: tuple[AnyPrimitive, ...] = ()
     # Open wrappers that nothing follows yet.
     _trailing: tuple[Wrapper[Any, Any], ...] = ()
@@ -1346,6 +1370,7 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
     """
 
     _places_itself = True
+    _bound_attributes = ("_name",)
 
     @overload
     def __init__(

@@ -405,3 +405,42 @@ def test_a_context_can_be_copied() -> None:
     twin = copy.copy(context)
     assert twin.state is context.state
     assert (twin.correlation_id, twin.deadline) == ("c", 2.0)
+    twin.workflow_id = "other"
+    twin.correlation_id = "d"
+    assert (context.workflow_id, context.correlation_id) == (None, "c")
+
+
+def test_a_copy_of_a_context_without_fields_has_fields_of_its_own() -> None:
+    """What the copy is given first does not reach the context it was made of."""
+    context = WorkflowContext()
+    copy.copy(context).state["a"] = 1
+    assert context.state == {}
+
+
+def test_a_context_takes_no_other_attributes() -> None:
+    """A typing error is an error, rather than an attribute that nobody reads."""
+    with pytest.raises(AttributeError, match="dead_line"):
+        WorkflowContext().dead_line = 5.0
+
+
+async def test_places_are_made_when_they_are_asked_for() -> None:
+    """A view remembers who made it, and has one position from the first question on."""
+    context = WorkflowContext()
+    view = context.below(key, other, "other#2")
+    assert isinstance(view._position, tuple)
+    assert view.of(other) is view
+    assert isinstance(view._position, tuple)
+    position = view.position_of(other)
+    assert position is view.position_of(other)
+    assert (position.path, position.parent.path) == ("key/other#2", "key")
+
+
+async def test_a_view_of_another_primitive_stands_below() -> None:
+    """Who is called with the view of somebody else makes one below that."""
+    context = WorkflowContext()
+    view = context.below(key, other, "other")
+    below = view.of(key)
+    assert (view.path, below.path) == ("key/other", "key/other/key")
+    assert context.of(key).of(key).path == "key"
+    assert context.of(key).below(key, other, "other").path == "key/other"
+    assert view.child().path == "key/other"

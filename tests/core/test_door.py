@@ -9,6 +9,8 @@ import functools
 import gc
 import inspect
 import logging
+import threading
+import weakref
 
 import pytest
 
@@ -595,3 +597,122 @@ async def test_paths_are_the_same_heard_or_not() -> None:
         ["root/parallel/own#2", "root/parallel/own#2/paths"],
         ["root/parallel/map/paths"],
     )
+
+
+async def test_listeners_of_the_process_are_heard_in_open_scopes() -> None:
+    """A scope that was entered before hears with those who come later, and without."""
+    own, later = Log(), Log()
+    with listening(observers=(own,)):
+        add_observer(later)
+        await run(double)
+        remove_observer(later)
+        await run(double)
+    assert (len(own.lines), len(later.lines)) == (4, 2)
+
+
+async def test_a_task_that_outlives_its_scope_is_told_to_those_outside() -> None:
+    """A block that is left hears no call that begins afterwards."""
+    inner, outer = Log(), Log()
+    release = asyncio.Event()
+
+    async def late():
+        await release.wait()
+        await run(double)
+
+    with listening(observers=(outer,)):
+        with listening(observers=(inner,)):
+            task = asyncio.create_task(late())
+            await asyncio.sleep(0)
+        release.set()
+        await task
+    assert (inner.lines, outer.lines) == ([], ["> double", "< double ok"])
+
+
+@pytest.mark.parametrize("workflow", [double, double >> double], ids=["leaf", "chain"])
+async def test_who_comes_or_goes_during_a_call_changes_nothing_in_it(workflow) -> None:
+    """Those who heard its start hear its end, and nobody else does."""
+    early, late = Log(), Log()
+
+    class Switch(Observer):
+        def started(self, call):
+            if not late.lines and call.parent_call is None:
+                remove_observer(early)
+                add_observer(late)
+
+    switch = Switch()
+    add_observer(early, switch)
+    try:
+        await run(workflow)
+    finally:
+        remove_observer(early, switch, late)
+    assert early.lines[0].startswith("> ")
+    assert early.lines[-1].startswith("< ")
+    path = early.lines[0].removeprefix("> ")
+    assert f"< {path} ok" not in late.lines
+
+
+def test_scopes_of_many_threads_are_counted() -> None:
+    """They open and close at the same time, and leave nobody listening."""
+    gate = threading.Barrier(8, timeout=10)
+
+    def enter_often():
+        gate.wait()
+        for _ in range(200):
+            with listening(observers=(Log(),)):
+                assert is_listening()
+
+    threads = [threading.Thread(target=enter_often) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not is_listening()
+
+
+async def test_a_scope_that_nobody_is_in_is_forgotten() -> None:
+    """Its observers are not kept for the life of the process."""
+    log = Log()
+    seen = weakref.ref(log)
+    with listening(observers=(log,)):
+        await run(double)
+    del log
+    gc.collect()
+    assert seen() is None
+
+
+class Nothing(WorkflowPrimitive):
+    """A primitive that does nothing with its context."""
+
+    async def execute(self, value, context):
+        return value
+
+
+@pytest.mark.parametrize("given", [None, {}, "context"])
+@pytest.mark.parametrize(
+    "workflow", [double, double >> double, Nothing()], ids=["leaf", "chain", "user's"]
+)
+async def test_what_is_no_context_is_refused_while_somebody_listens(
+    workflow, given
+) -> None:
+    """The error shows what was given, and says what to give."""
+    message = rf"context={given!r} must be a WorkflowContext, as in await workflow"
+    with listening(observers=(Log(),)), pytest.raises(TypeError, match=message):
+        await workflow.execute(1, given)
+
+
+async def test_a_users_primitive_refuses_what_is_no_context() -> None:
+    """Also while nobody listens."""
+    with pytest.raises(TypeError, match="context=None must be a WorkflowContext"):
+        await Nothing().execute(1, None)
+
+
+async def test_an_error_of_a_name_is_its_own() -> None:
+    """An attribute that a primitive lacks is not taken for a missing context."""
+
+    class Nameless(Nothing):
+        @property
+        def name(self):
+            return self.no_such_attribute
+
+    with pytest.raises(AttributeError, match="no_such_attribute"):
+        await Nameless().execute(1, WorkflowContext())

@@ -43,7 +43,15 @@ class Backoff:
     "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
 
-    __slots__ = ("_base", "_factor", "_initial", "_jitter", "_maximum", "_strategy")
+    __slots__ = (
+        "_base",
+        "_factor",
+        "_initial",
+        "_jitter",
+        "_maximum",
+        "_strategy",
+        "is_zero",
+    )
 
     def __init__(
         self,
@@ -59,6 +67,8 @@ class Backoff:
         self._maximum = maximum
         self._jitter = jitter
         self._base = self._base_of(strategy)
+        # Whether no delay is ever longer than nothing, so that none need be worked out.
+        self.is_zero = isinstance(strategy, str) and not initial
 
     def _base_of(self, strategy: BackoffStrategy) -> Callable[[int], float]:
         if isinstance(strategy, str):

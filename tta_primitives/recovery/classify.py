@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ErrorFilter",
+    "Judge",
     "any_matches",
     "check_filter",
     "check_predicate",
@@ -49,6 +50,10 @@ _QUOTA_WORDS = frozenset(
         "insufficient_quota",
     }
 )
+
+
+# A program that makes a type for each error must not fill the memory with them.
+_MOST_TYPES = 64
 
 
 def is_retryable(error: Exception) -> bool:
@@ -173,6 +178,60 @@ def check_predicate(name: str, value: object) -> Callable[[Any], Any] | None:
         return cast("Callable[[Any], Any] | None", value)
     msg = f"{name}={value!r} must be a function of one argument, or None"
     raise TypeError(msg)
+
+
+class Judge:
+    """What one retry knows of errors: which are worth another attempt.
+
+    Args:
+        retry_on: As for `RetryPrimitive`.
+        give_up_on: As above.
+        primitive: What is executed again.
+    """
+
+    __slots__ = ("_give_up_on", "_is_by_type", "_is_whole", "_passing", "_retry_on")
+
+    def __init__(
+        self,
+        retry_on: ErrorFilter | None,
+        give_up_on: ErrorFilter,
+        primitive: WorkflowPrimitive[Any, Any],
+    ) -> None:
+        self._retry_on = retry_on
+        self._give_up_on = give_up_on
+        self._is_by_type = not (callable(retry_on) or callable(give_up_on))
+        self._is_whole = rejects_as_a_whole(primitive)
+        self._passing: frozenset[type[Exception]] = frozenset()
+
+    def knows_as_passing(self, error: Exception) -> bool:
+        """Tell quickly that errors of this type are retried whatever else they say.
+
+        That saves asking an error that says nothing, the same as many before it.
+        """
+        return type(error) in self._passing and not error.__dict__
+
+    def is_worth_retrying(self, error: Exception, *, idempotent: bool) -> bool:
+        """Tell whether an error may pass, and what has failed may be done again."""
+        is_worth = self._is_worth(error, idempotent=idempotent)
+        # For an error that says nothing by itself, its type has decided.
+        if is_worth and self._is_by_type and is_mute(error):
+            if len(self._passing) >= _MOST_TYPES:
+                self._passing = frozenset()
+            self._passing |= {type(error)}
+        return is_worth
+
+    def _is_worth(self, error: Exception, *, idempotent: bool) -> bool:
+        if self._give_up_on and any_matches(self._give_up_on, error):
+            return False
+        if self._retry_on is not None:
+            return listed(self._retry_on, error)
+        return is_retryable(error) and (idempotent or self._left_no_trace(error))
+
+    def _left_no_trace(self, error: Exception) -> bool:
+        """Tell whether an error says that nothing was executed, in all its leaves."""
+        if isinstance(error, ExceptionGroup):
+            return all(map(self._left_no_trace, error.exceptions))
+        return isinstance(error, ExecutionRejectedError) and self._is_whole
 
 
 def rejects_as_a_whole(primitive: WorkflowPrimitive[Any, Any]) -> bool:

@@ -80,7 +80,9 @@ class _Counts:
     __slots__ = ("answers", "calls", "exhausted", "tried")
 
     def __init__(self, fallbacks: int) -> None:
-        self.calls = self.tried = self.exhausted = 0
+        # On the way of every call, and CPython adds floats faster than whole numbers.
+        self.calls = 0.0
+        self.tried = self.exhausted = 0
         self.answers = [0] * fallbacks
 
 
@@ -182,6 +184,10 @@ class FallbackPrimitive(Wrapper[In, Out]):
         if primary is not None:
             self._wrap(as_operand(primary))
 
+    _bound_attributes = (
+        *Wrapper._bound_attributes,
+        *("_counts", "_reads_deadline", "_plan", "_heard_plan", "_plain"),
+    )
     # The primary, if it is executed without further ado.
     _plain: WorkflowPrimitive[Any, Any] | None = None
 
@@ -216,7 +222,7 @@ class FallbackPrimitive(Wrapper[In, Out]):
         self._wrapped()
         counts = self._counts
         return FallbackStats(
-            calls=counts.calls,
+            calls=int(counts.calls),
             tried=counts.tried,
             answers=tuple(counts.answers),
             exhausted=counts.exhausted,
@@ -227,7 +233,7 @@ class FallbackPrimitive(Wrapper[In, Out]):
         plain = self._plain
         if plain is None or door._anyone:
             return await self._try_from(0, input_data, context, _Trial(self, context))
-        self._counts.calls += 1
+        self._counts.calls += 1.0
         try:
             return await plain.execute(input_data, context)  # type: ignore[no-any-return]
         except Exception as error:
@@ -326,7 +332,7 @@ class _Trial:
     def begin(self, index: int) -> None:
         """Count; tell observers that an alternative is tried after one has failed."""
         if not index:
-            self._fallback._counts.calls += 1
+            self._fallback._counts.calls += 1.0
             return
         self._fallback._counts.tried += 1
         if is_listening():

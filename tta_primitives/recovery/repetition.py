@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
+from tta_primitives import door
 from tta_primitives.cancellation import is_cancellation
 from tta_primitives.context import Enforced, earlier
 from tta_primitives.deadline import until, within_stream
@@ -65,7 +66,9 @@ class Counts:
     )
 
     def __init__(self) -> None:
-        self.calls = self.retries = self.recovered = 0
+        # On the way of every call, and CPython adds floats faster than whole numbers.
+        self.calls = 0.0
+        self.retries = self.recovered = 0
         self.exhausted = self.budget_exhausted = self.gave_up = 0
 
     def note_end(self, stop: _Stop) -> None:
@@ -141,10 +144,11 @@ class Repetition:
         self._since = attached[0]
         if self._number > 1:
             retry._counts.retries += 1
-        if is_listening():
+        if door._anyone:
             emit(self._context, "retry.attempt", attempt=self._number)
         if not retry._is_limited:
-            return retry._wrapped().execute(input_data, self._view)
+            primitive: Any = retry.primitive
+            return primitive.execute(input_data, self._view)  # type: ignore[no-any-return]
         deadline, limit = self._limit()
         execution = retry._wrapped().execute(input_data, self._view_until(deadline))
         return until(execution, deadline, limit, retry, self._context)
@@ -205,7 +209,7 @@ class Repetition:
             self._end(error)
             return False
         keep(self.failures, (self._number, error, self.delay))
-        if is_listening() or self._retry.on_retry is not None:
+        if door._anyone or self._retry.on_retry is not None:
             self._tell_retry(error)
         self._number += 1
         if self._view is not self._context:
@@ -216,7 +220,7 @@ class Repetition:
         """Return why no attempt follows; if one does, set the delay before it."""
         retry = self._retry
         hint = 0.0
-        if error is not None and not retry._knows_as_passing(error):
+        if error is not None and not retry._judge.knows_as_passing(error):
             final = self._why_final(error)
             if final is not None:
                 return final
@@ -226,7 +230,7 @@ class Repetition:
             return "max_retries"
         if hint > retry.max_retry_after:
             return "retry_after"
-        if hint or not retry._is_immediate:
+        if hint or not retry._backoff.is_zero or retry.max_retries is None:
             self._set_delay(hint)
         if self._deadline is not None and not self._is_in_time(self._deadline):
             return "deadline"
@@ -240,7 +244,9 @@ class Repetition:
         since, owner = self._since, id(retry)
         if not retry.retry_nested and is_exhausted(error, since, owner):
             return "nested"
-        return None if retry._is_worth_retrying(error) else "not_retryable"
+        idempotent = retry.idempotent
+        is_worth = retry._judge.is_worth_retrying(error, idempotent=idempotent)
+        return None if is_worth else "not_retryable"
 
     def _set_delay(self, hint: float) -> None:
         retry = self._retry

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, overload
 from tta_primitives import door
 from tta_primitives.arguments import check_choice, check_count, check_flag, seconds
 from tta_primitives.door import closing
-from tta_primitives.errors import ExecutionRejectedError
 from tta_primitives.primitive import In, Open, Out, Wrapper, as_operand
 from tta_primitives.recovery.attempts import Attempt, attached
 from tta_primitives.recovery.backoff import (
@@ -23,14 +22,10 @@ from tta_primitives.recovery.backoff import (
 from tta_primitives.recovery.budget import RetryBudget
 from tta_primitives.recovery.classify import (
     ErrorFilter,
-    any_matches,
+    Judge,
     check_filter,
     check_predicate,
-    is_retryable,
-    listed,
-    rejects_as_a_whole,
 )
-from tta_primitives.recovery.hints import is_mute
 from tta_primitives.recovery.options import changed
 from tta_primitives.recovery.repetition import Counts, Repetition
 from tta_primitives.recovery.results import discard
@@ -47,8 +42,6 @@ __all__ = ["RetryOptions", "RetryPrimitive", "RetryStats"]
 
 _JITTERS = ("full", "equal", "none")
 _ENDINGS = ("raise", "return")
-# A program that makes a type for each error must not fill the memory with them.
-_MOST_TYPES = 64
 
 
 class RetryOptions(TypedDict, total=False):
@@ -132,7 +125,7 @@ class RetryPrimitive(Wrapper[In, Out]):
             repeated, or a function from the number of the retry (1, 2, ...) to seconds.
         initial_delay: Before the first retry, in seconds.
         backoff_factor: Growth of the exponential strategy, at least 1.
-        max_delay: No backoff is longer, in seconds.
+        max_delay: No backoff is longer, in seconds, not even `initial_delay`.
         jitter: `"full"` (between 0 and the delay), `"equal"` (between its half and the
             whole) or `"none"`.
         max_elapsed: All attempts and delays together may take so long, in seconds; an
@@ -239,14 +232,13 @@ class RetryPrimitive(Wrapper[In, Out]):
             self.max_delay,
             self.jitter,
         )
-        is_timeless = isinstance(self.backoff_strategy, str) and not self.initial_delay
-        self._is_immediate = is_timeless and max_retries is not None
-        self._judges_by_type = not (
-            callable(self.retry_on) or callable(self.give_up_on)
-        )
         if primitive is not None:
             self._wrap(as_operand(primitive))
 
+    _bound_attributes = (
+        *Wrapper._bound_attributes,
+        *("_counts", "_judge", "_is_limited", "_plain"),
+    )
     # What is executed without further ado: what is wrapped, if nothing has to be
     # prepared or checked for it.
     _plain: WorkflowPrimitive[Any, Any] | None = None
@@ -278,9 +270,8 @@ class RetryPrimitive(Wrapper[In, Out]):
         super()._wrap(primitive)
         self._counts = Counts()
         self._needs_position = primitive._needs_position
+        self._judge = Judge(self.retry_on, self.give_up_on, primitive)
         self._is_limited = not (self.max_elapsed is self.attempt_timeout is None)
-        self._passing: frozenset[type[Exception]] = frozenset()
-        self._rejects_as_a_whole = rejects_as_a_whole(primitive)
         is_special = self._is_limited or self.budget or self.retry_if_result
         is_plain = not (is_special or primitive._needs_position)
         self._plain = primitive if is_plain else None
@@ -299,7 +290,7 @@ class RetryPrimitive(Wrapper[In, Out]):
         self._wrapped()
         counts = self._counts
         return RetryStats(
-            calls=counts.calls,
+            calls=int(counts.calls),
             retries=counts.retries,
             recovered=counts.recovered,
             exhausted=counts.exhausted,
@@ -312,10 +303,10 @@ class RetryPrimitive(Wrapper[In, Out]):
         plain = self._plain
         if plain is None or door._anyone:
             run = Repetition(self, context, attached[0])
-            self._counts.calls += 1
+            self._counts.calls += 1.0
             return await self._repeat(input_data, run)
         since = attached[0]
-        self._counts.calls += 1
+        self._counts.calls += 1.0
         try:
             return await plain.execute(input_data, context)  # type: ignore[no-any-return]
         except Exception as error:
@@ -351,7 +342,7 @@ class RetryPrimitive(Wrapper[In, Out]):
     ) -> AsyncIterator[Any]:
         """Yield the chunks of the first attempt that has a first chunk."""
         run = Repetition(self, context, attached[0])
-        self._counts.calls += 1
+        self._counts.calls += 1.0
         is_committed = False
         try:
             while True:
@@ -370,35 +361,6 @@ class RetryPrimitive(Wrapper[In, Out]):
                         raise
         finally:
             run.failures.clear()
-
-    def _knows_as_passing(self, error: Exception) -> bool:
-        """Tell quickly that errors of this type are retried whatever else they say.
-
-        That saves asking an error that says nothing, the same as many before it.
-        """
-        return type(error) in self._passing and not error.__dict__
-
-    def _is_worth_retrying(self, error: Exception) -> bool:
-        is_worth = self._judge(error)
-        # For an error that says nothing by itself, its type has decided.
-        if is_worth and self._judges_by_type and is_mute(error):
-            if len(self._passing) >= _MOST_TYPES:
-                self._passing = frozenset()
-            self._passing |= {type(error)}
-        return is_worth
-
-    def _judge(self, error: Exception) -> bool:
-        if self.give_up_on and any_matches(self.give_up_on, error):
-            return False
-        if self.retry_on is not None:
-            return listed(self.retry_on, error)
-        return is_retryable(error) and (self.idempotent or self._left_no_trace(error))
-
-    def _left_no_trace(self, error: Exception) -> bool:
-        """Tell whether an error says that nothing was executed, in all its leaves."""
-        if isinstance(error, ExceptionGroup):
-            return all(map(self._left_no_trace, error.exceptions))
-        return isinstance(error, ExecutionRejectedError) and self._rejects_as_a_whole
 
 
 def _optional_seconds(name: str, value: object) -> float | None:

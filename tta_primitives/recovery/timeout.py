@@ -194,6 +194,10 @@ class TimeoutPrimitive(Wrapper[In, Out]):
             )
             raise ValueError(msg)
 
+    _bound_attributes = (
+        *Wrapper._bound_attributes,
+        *("_counts", "_labels", "_has_view", "_simple"),
+    )
     # What is executed within a limit that is known, if nothing else is to be done.
     _simple: WorkflowPrimitive[Any, Any] | None = None
 
@@ -229,7 +233,7 @@ class TimeoutPrimitive(Wrapper[In, Out]):
         self._wrapped()
         counts = self._counts
         return TimeoutStats(
-            calls=counts.calls,
+            calls=int(counts.calls),
             expired=counts.expired,
             ignored=counts.ignored,
             rescued=counts.rescued,
@@ -241,7 +245,7 @@ class TimeoutPrimitive(Wrapper[In, Out]):
         if primitive is not None and context.deadline is None:
             limit = self._limit
             counts = self._counts
-            counts.calls += 1
+            counts.calls += 1.0
             deadline = now() + limit
             view = self._view(context, deadline) if self._has_view else context
             execution = primitive.execute(input_data, view)
@@ -284,7 +288,7 @@ class TimeoutPrimitive(Wrapper[In, Out]):
         """Begin the execution within the limit."""
         primitive = self._wrapped()
         counts = self._counts
-        counts.calls += 1
+        counts.calls += 1.0
         if limit <= 0:
             raise expired(limit, self, context, counts)
         view = self._view(context, deadline)
@@ -320,7 +324,7 @@ class TimeoutPrimitive(Wrapper[In, Out]):
         """Yield the primitive's chunks until the deadline."""
         view = self._view(context, deadline)
         counts = self._counts
-        counts.calls += 1
+        counts.calls += 1.0
         async with closing(self._wrapped().stream(input_data, view)) as raw:
             bounded = within_stream(raw, deadline, limit, self, context, counts=counts)
             async with closing(bounded) as chunks:
