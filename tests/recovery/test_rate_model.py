@@ -260,15 +260,12 @@ class RateMachine(RuleBasedStateMachine):
         if not (state.queue and state.queue[0].number == number):
             return
         due = self.model.due(state, self.now, state.queue[0].cost)
-        self.follow(self.model.run(due - Fraction(1, 10**9)))
-        if not (state.queue and state.queue[0].number == number):
-            return
         self.loop.call_at(float(due), self.tasks[number].cancel)
-        self.leave_at(number, due)
-
-    def leave_at(self, number, due) -> None:
+        # Others may start before, of the other key.
+        happened = list(self.model.run(due - Fraction(1, 10**9)))
         self.loop.run_until_complete(asyncio.sleep(float(due) - self.loop.time()))
         self.settle()
+        self.follow(happened)
         self.model.now = due
         self.leave(number)
         self.follow(self.model.run(due))
