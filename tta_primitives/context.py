@@ -8,7 +8,7 @@ a position of its own. Primitives hand *views* down and never change the caller'
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast, overload
 
 from tta_primitives.chance import new_id
 from tta_primitives.loops import moment, now
@@ -535,6 +535,12 @@ class WorkflowContext:
         if data.get("run_id") is not None:
             context.run_id = data["run_id"]
         return context
+
+    def __getstate__(self) -> object:
+        """Return what a copy gets: fields that it may set without setting ours."""
+        own, slots = cast("tuple[object, dict[str, Any]]", super().__getstate__())
+        fields = slots.get("_fields")
+        return own, {**slots, "_fields": None if fields is None else dict(fields)}
 
     def __repr__(self) -> str:
         shown = f"correlation_id={self.correlation_id!r}"
