@@ -1168,24 +1168,51 @@ def test_a_clock_that_shows_an_earlier_time_begins_anew():
     assert starts.times == [100, 101, 0]
 
 
-def test_a_clock_that_is_set_back_on_one_loop_begins_anew():
+@every_algorithm
+def test_a_clock_that_is_set_back_on_one_loop_begins_anew(algorithm):
     """Nobody waits for a moment that was a moment ago."""
 
     class Loop(asyncio.SelectorEventLoop):
-        offset = 1000.0
+        offset = 10_000.0
 
         def time(self):
             return super().time() + self.offset
 
-    limit = RateLimitPrimitive(Starts(), rate=1, period=3600, max_wait=0)
+    limit = limited(nothing, 2, algorithm=algorithm, period=3600, max_wait=0)
+
+    async def admitted():
+        results = await call_all(limit, "abc")
+        return sum(result is None for result in results)
 
     async def run():
-        loop = asyncio.get_running_loop()
-        await limit.execute("x", WorkflowContext())
-        await rejection_of(limit)
-        loop.offset = 0.0
-        await limit.execute("x", WorkflowContext())
-        assert 3590 < (await rejection_of(limit)).retry_after <= 3600
+        before = await admitted()
+        asyncio.get_running_loop().offset = 0.0
+        return before, await admitted()
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        before, after = runner.run(run())
+    assert before == after == (1 if algorithm == "leaky_bucket" else 2)
+
+
+def test_who_waits_when_the_clock_is_set_back_starts_at_once():
+    """What it has waited for was taken at a time that is still to come."""
+
+    class Loop(asyncio.SelectorEventLoop):
+        offset = 10_000.0
+
+        def time(self):
+            return super().time() + self.offset
+
+    limit = limited(nothing, 1, period=3600)
+
+    async def run():
+        calls = [call(limit) for _ in range(2)]
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().offset = 0.0
+        with pytest.raises(RateLimitExceededError, match="could start in"):
+            await limit.execute("x", WorkflowContext(deadline=1.0))
+        assert await asyncio.gather(*calls) == [None, None]
+        assert limit.stats.waited_seconds == 0
 
     with asyncio.Runner(loop_factory=Loop) as runner:
         runner.run(run())

@@ -206,7 +206,10 @@ class Lane:
         """Forget what has started, but not those who wait."""
         self.bucket = self._owner.limit.bucket()
         self._plan = None
-        self._arm(self.loop.time())
+        now = self.loop.time()
+        for waiter in self.waiting or ():
+            waiter.began_at = min(waiter.began_at, now)
+        self._arm(now)
 
     def _drop(self, waiter: Waiter) -> None:
         if self.waiting:
@@ -336,15 +339,11 @@ class Lanes:
             (key, lane) for key, lane in every.items() if not lane.is_idle(now)
         )
 
-    def move_to(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Go on in another loop, after this one was closed; tell whether that can be.
-
-        It cannot where the other's clock shows an earlier time.
-        """
+    def move_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Go on in another loop, after this one was closed."""
         for lane in self.by_key.values():
             lane.abandon()
         self.loop = loop
-        return loop.time() >= self.seen
 
     def _sweep(self, now: float, used: Lane) -> None:
         """Look at a few keys, in turn, and forget those that are idle."""
@@ -417,6 +416,7 @@ class LanesByLoop:
         for one in tuple(self._by_loop):
             # Another thread may be doing the same.
             gone = self._by_loop.pop(one, None) if one.is_closed() else None
-            if gone is not None and gone.move_to(loop):
-                heir = gone
+            heir = gone or heir
+        if heir is not None:
+            heir.move_to(loop)
         return heir
