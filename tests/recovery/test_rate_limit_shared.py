@@ -62,6 +62,16 @@ async def test_case_79_two_processes_share_one_limit(world, algorithm, times):
         assert sorted(ours) == [n for n in range(7) if times[n] == time]
 
 
+@faked
+async def test_case_79_calls_of_one_moment_keep_their_order(world):
+    """Also the first ones, whose script Redis does not know yet."""
+    starts = Starts()
+    limit = world.limit(starts, 1)
+    for values in (range(5), range(5, 8)):
+        await call_all(limit, values)
+    assert starts.seen == [(n, n) for n in range(8)]
+
+
 @every_algorithm
 @shared
 async def test_case_79_no_period_sees_more_than_the_limit_of_all(world, algorithm):
