@@ -33,7 +33,7 @@ def stats_of(workflow: WorkflowPrimitive[Any, Any]) -> dict[str, dict[str, Any]]
         workflow: The root of the tree.
 
     Returns:
-        JSON-able data: durations in seconds, what is infinite or not a number as None.
+        JSON-able data, durations in seconds; what is infinite or no number is None.
 
     Raises:
         OpenWrapperError: It is an open wrapper, which counts nothing.
