@@ -801,6 +801,15 @@ async def test_of_several_penalties_the_longest_counts(clock, algorithm):
     assert 5 < clock.elapsed - ended <= 6
 
 
+@virtual
+async def test_no_answer_closes_a_limit_for_longer_than_a_day(clock):
+    """A header that is out of its mind must not close it for ever."""
+    error = Rejected(status_code=429, retry_after=1e300)
+    starts = Starts(fails={"bad": error})
+    await call_all(limited(starts), ["bad", "x"])
+    assert starts.times == [0, 24 * 3600]
+
+
 @pytest.mark.parametrize(
     ("error", "seconds"),
     [

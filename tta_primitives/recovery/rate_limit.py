@@ -42,6 +42,8 @@ Key: TypeAlias = "Callable[[Any, WorkflowContext], Hashable]"
 
 _ALGORITHMS: Final = ("token_bucket", "leaky_bucket", "sliding_window")
 _TOO_MANY_REQUESTS: Final = 429
+# Nothing that a server says closes a limit for longer; after it, one call may ask again.
+_LONGEST_PAUSE: Final = 24 * 3600.0
 
 
 class RateLimitOptions(TypedDict, total=False):
@@ -106,7 +108,7 @@ class RateLimitPrimitive(Wrapper[In, Out]):
 
     A server that answers "too many requests" knows better: an error that `penalize_on`
     matches closes the limit, for the key of its call alone, until its Retry-After has
-    passed, also for those who wait already.
+    passed (a day at most), also for those who wait already.
 
     A stream counts when it starts. Limits belong to an event loop: where several loops
     run in threads of one process, each has its own. With `storage=` all processes share
@@ -466,14 +468,19 @@ class RateLimitPrimitive(Wrapper[In, Out]):
         if errors == () or is_cancellation(error):
             return None
         if errors is None:
-            return retry_after(error) if _is_too_many(error) else None
+            return _hint(error) if _is_too_many(error) else None
         if isinstance(errors, tuple) and isinstance(error, ExecutionRejectedError):
             # A filter as wide as `Exception` was not written with it in mind.
             errors = tuple(t for t in errors if issubclass(t, ExecutionRejectedError))
         if not any_matches(errors, error):
             return None
-        hint = retry_after(error)
+        hint = _hint(error)
         return self._limit.seconds_for(1) if hint is None else hint
+
+
+def _hint(error: Exception) -> float | None:
+    hint = retry_after(error)
+    return None if hint is None else min(hint, _LONGEST_PAUSE)
 
 
 def _is_too_many(error: Exception) -> bool:
