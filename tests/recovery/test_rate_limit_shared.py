@@ -781,6 +781,24 @@ async def test_several_long_penalties_put_off_who_waits(world, algorithm):
 
 
 @faked
+async def test_who_was_put_off_is_put_off_again(world):
+    """The second penalty comes while it waits for the end of the first."""
+    starts = Starts()
+
+    async def llm(value):
+        await starts(value)
+        if value != "a":
+            await asyncio.sleep(value)
+            raise Rejected(retry_after=60, status_code=429)
+
+    limit = world.limit(llm, 1, burst=2)
+    calls = await in_turn((limit, 0.5), (limit, 40), (limit, "a"))
+    await asyncio.gather(*calls, return_exceptions=True)
+    # It was due at 1; then nobody started until 60.5, and then until 100.
+    assert starts.seen == [(0.5, 0), (40, 0), ("a", 100.5)]
+
+
+@faked
 async def test_holes_in_the_past_are_forgotten(world):
     """A limit that is always busy does not fill Redis with what was given back."""
     limit = world.limit(Starts(), 10, algorithm="leaky_bucket")

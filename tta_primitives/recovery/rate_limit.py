@@ -42,7 +42,7 @@ Key: TypeAlias = "Callable[[Any, WorkflowContext], Hashable]"
 
 _ALGORITHMS: Final = ("token_bucket", "leaky_bucket", "sliding_window")
 _TOO_MANY_REQUESTS: Final = 429
-# Nothing that a server says closes a limit for longer; after it, one call may ask again.
+# Whatever a server says, one call may ask again after a day.
 _LONGEST_PAUSE: Final = 24 * 3600.0
 
 
