@@ -173,7 +173,7 @@ def rest(  # noqa: PLR0917 - called in two places, where names would cost
         raise
     finally:
         timer.cancel()
-    if alarm.off():
+    if alarm.rang and alarm.off():
         _ignored(limit, context, counts)
     elif door._anyone:
         tell_overrun(deadline, limit, context)
@@ -278,9 +278,13 @@ def tell_overrun(deadline: float, limit: float, context: WorkflowContext) -> Non
 
 
 class _Alarm:
-    """A callback that cancels the current task, and knows whether it alone did."""
+    """A callback that cancels the current task, and knows whether it alone did.
 
-    __slots__ = ("_cancelling", "_rang", "_task")
+    Attributes:
+        rang: Whether it has cancelled the task.
+    """
+
+    __slots__ = ("_cancelling", "_task", "rang")
 
     timer_kind = "timeout"
     """What a log of timers may call it."""
@@ -294,12 +298,12 @@ class _Alarm:
             raise RuntimeError(msg)
         self._task = task
         self._cancelling = task.cancelling()
-        self._rang = False
+        self.rang = False
 
     def __call__(self) -> None:
         """Ring."""
         if self._task is not None:
-            self._rang = True
+            self.rang = True
             self._task.cancel()
 
     def off(self) -> bool:
@@ -308,7 +312,7 @@ class _Alarm:
         The task is let go because it may hold an error whose traceback leads to this.
         """
         task, self._task = self._task, None
-        if task is None or not self._rang:
+        if task is None or not self.rang:
             return False
         return task.uncancel() <= self._cancelling
 

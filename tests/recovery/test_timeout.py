@@ -552,3 +552,32 @@ def test_the_repr_and_the_description_show_the_limit():
     slow = limited(step(str), timedelta(minutes=1), fallback=repr)
     assert repr(slow) == "<TimeoutPrimitive 'str' timeout_seconds=60.0>"
     assert [child["name"] for child in slow.describe()["children"]] == ["str", "repr"]
+
+
+class Later(WorkflowPrimitive):
+    """A primitive whose calls are awaited, but are no coroutines."""
+
+    def __init__(self, delay):
+        self.delay = delay
+
+    def execute(self, value, context):
+        future = asyncio.get_running_loop().create_future()
+        if self.delay:
+            timer = asyncio.get_running_loop().call_later
+            timer(self.delay, future.set_result, value)
+        else:
+            future.set_result(value)
+        return future
+
+
+@pytest.mark.parametrize("deadline", [None, 60], ids=["alone", "below a deadline"])
+@virtual
+async def test_what_can_only_be_awaited_is_limited_too(clock, deadline):
+    """At once, in time, and too late."""
+    context = WorkflowContext(deadline=deadline)
+    for delay in (0, 4):
+        limited = TimeoutPrimitive(Later(delay), timeout_seconds=5)
+        assert await limited.execute("x", context) == "x"
+    with pytest.raises(TimeoutExceededError, match="took longer than 5 s"):
+        await TimeoutPrimitive(Later(6), timeout_seconds=5).execute("x", context)
+    assert asyncio.current_task().cancelling() == 0
