@@ -159,9 +159,7 @@ Keys: TypeAlias = "KeyScope | ItemKeys"
 # The position of a view that nobody has asked for yet: the view it was made of, the
 # primitive that made it (None for the one that was called with that view), the one it
 # is for, and the label of that one.
-Place: TypeAlias = (
-    "tuple[WorkflowContext, AnyPrimitive | None, AnyPrimitive, str]"
-)
+Place: TypeAlias = "tuple[WorkflowContext, AnyPrimitive | None, AnyPrimitive, str]"
 
 
 def _counted(counts: dict[str, int], name: str) -> int:

@@ -83,7 +83,9 @@ class MsgpackSerializer:
                 "pip install 'tta-dev-primitives[msgpack]'"
             )
             raise ImportError(msg, name="msgpack") from error
-        self._pack: Callable[[object], bytes] = msgpack.packb
+        # What it says of its types is not true of every way to call it.
+        packb: Any = msgpack.packb
+        self._pack: Callable[[object], bytes] = packb
         self._unpack: Callable[..., Any] = msgpack.unpackb
 
     def dumps(self, value: object, /) -> bytes:
