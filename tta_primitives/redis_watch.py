@@ -20,6 +20,9 @@ __all__ = ["Watch"]
 
 T = TypeVar("T")
 
+MARGIN = 0.001
+"""How early a limit may be called reached, in seconds."""
+
 
 class Watch:
     """Limits how long operations take on one event loop.
@@ -93,7 +96,8 @@ class Watch:
         Where the loop itself was held up, their answers may be there, and are only to
         be seen: so they have two more iterations.
         """
-        now = self.loop.time()
+        # A timer may fire a little early: by rounding, and by the loop's resolution.
+        now = self.loop.time() + MARGIN
         late = [alarm for alarm, due in self._dues.items() if due <= now]
         if late:
             self.loop.call_soon(self.loop.call_soon, self._ring, late)

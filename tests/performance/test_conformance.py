@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from tests.performance.redis_clients import fake_redis, real_redis
+from tests.performance.redis_clients import fake_redis, own_namespace, real_redis
 from tests.performance.tools import SlowStorage, virtual
+from tta_primitives.chance import rng, using
 from tta_primitives.performance import (
     LeaseStorage,
     MemoryStorage,
@@ -55,14 +56,11 @@ async def test_redis_conforms_on_a_double_that_decodes(check) -> None:
 @pytest.mark.parametrize("protocol", [2, 3])
 async def test_redis_conforms_on_a_server(check, protocol) -> None:
     """In both protocols that servers speak."""
-    async with real_redis(protocol=protocol, decode_responses=protocol == 2) as client:
-        storage = RedisStorage(client)
-        try:
-            await check(storage)
-        finally:
-            await storage.clear("tta:check:")
-            async for key in client.scan_iter("tta:cache-tag:tta:check:*"):
-                await client.unlink(key)
+    options = {"protocol": protocol, "decode_responses": protocol == 2}
+    async with real_redis(**options) as client, own_namespace(client) as namespace:
+        # Checks begin their keys with a new id.
+        with using(rng(), lambda: namespace):
+            await check(RedisStorage(client))
 
 
 def test_storages_say_whether_they_have_leases() -> None:

@@ -148,7 +148,7 @@ async def test_who_waits_may_be_cancelled(client, fleet) -> None:
 
 @virtual
 async def test_who_has_little_time_waits_for_half_of_it(fleet) -> None:
-    """And then loads, without the lease."""
+    """And then loads without the lease, for himself and nobody else."""
     loads = Loads("slow", "quick", seconds=100)
     first, second, _ = fleet(loads.load)
     slow = asyncio.create_task(first.execute("k", ctx()))
@@ -164,7 +164,7 @@ async def test_who_has_little_time_waits_for_half_of_it(fleet) -> None:
 
 @virtual
 async def test_nobody_waits_for_ever_for_a_load_that_hangs(fleet) -> None:
-    """After twelve lengths of a lease he loads himself."""
+    """After twelve lengths of a lease he takes it away, and loads himself."""
     loads = Loads("never", "v", seconds=100_000)
     first, second, _ = fleet(loads.load, lease=5)
     hanging = asyncio.create_task(first.execute("k", ctx()))
@@ -268,6 +268,42 @@ async def test_a_lease_that_was_lost_keeps_nothing(client, fleet) -> None:
         assert await late == "old"
     assert "cache.lease_lost" in ear.names
     assert await first.execute("k", ctx()) == "new"
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+@virtual
+async def test_case_66_who_came_after_an_invalidation_elsewhere_gets_no_older_value(
+    fleet, keeps
+) -> None:
+    """Though a load that began before it is under way here, and is joined."""
+    loads = Loads("old", "new", seconds=4)
+    here, there, _ = fleet(loads.load, cache_if=lambda value: keeps)
+    before = [asyncio.create_task(here.execute("k", ctx())) for _ in range(2)]
+    await asyncio.sleep(1)
+    middle = asyncio.create_task(here.execute("k", ctx()))
+    await asyncio.sleep(0.5)
+    await there.invalidate("k")
+    after = [asyncio.create_task(here.execute("k", ctx())) for _ in range(3)]
+    assert await asyncio.gather(*before) == ["old", "old"]
+    # Who joined it in the middle cannot tell on which side of that he was.
+    assert await asyncio.gather(middle, *after) == ["new"] * 4
+    assert loads.count == 2
+
+
+@virtual
+async def test_a_load_that_was_invalidated_again_and_again_answers_at_last(
+    fleet,
+) -> None:
+    """Nobody waits for more than the load under way and the one after it."""
+    loads = Loads(seconds=4)
+    here, there, _ = fleet(loads.load)
+    tasks = []
+    for _ in range(20):
+        tasks.append(asyncio.create_task(here.execute("k", ctx())))
+        await asyncio.sleep(1)
+        await there.invalidate("k")
+    await asyncio.gather(*tasks)
+    assert now() <= 20 + 2 * 4 + 1
 
 
 @pytest.mark.parametrize("seconds", [0, 5])

@@ -375,6 +375,20 @@ async def test_shorter_limits_are_kept_beside_longer_ones() -> None:
 
 
 @virtual
+async def test_a_limit_that_ends_between_two_ticks_of_the_clock_is_kept() -> None:
+    """Rounding makes a timer early; it is not set again and again for nothing."""
+    from tta_primitives.redis_watch import Watch
+
+    watch = Watch(asyncio.get_running_loop())
+    for number in range(1, 200):
+        await asyncio.sleep(number / 7e8)
+        began = now()
+        with pytest.raises(TimeoutError, match="no answer within"):
+            await watch.within(asyncio.sleep(60), 0.1 + number / 3e7)
+        assert abs(now() - began - 0.1) < 0.002
+
+
+@virtual
 async def test_failed_calls_leave_no_cyclic_garbage(client, link) -> None:
     """Neither alone nor in a batch."""
     client.failure = ConnectionError("refused")

@@ -303,11 +303,12 @@ class CachePrimitive(Wrapper[In, Out]):
         self, key: Hashable, input_data: object, context: WorkflowContext
     ) -> Any:  # noqa: ANN401 - the wrapped primitive's output
         policy = self._policy
+        was_read = True
         try:
             found = await self._shelf.find(key)
         except CacheStorageError as error:
             self._fail_open(error, context)
-            found = None
+            found, was_read = None, isinstance(error, CorruptRecordError)
         if found is not None and found.fresh_for > 0:
             self._counts.hits += 1
             if is_listening():
@@ -319,7 +320,7 @@ class CachePrimitive(Wrapper[In, Out]):
             self._refresh(key, input_data, context)
             return self._stale(found, context, None)
         try:
-            return await self._miss(key, input_data, context)
+            return await self._miss(key, input_data, context, was_read)
         except Exception as error:
             if not policy.stale_if_error:
                 raise
@@ -360,7 +361,11 @@ class CachePrimitive(Wrapper[In, Out]):
         return self._taken(found)
 
     async def _miss(
-        self, key: Hashable, input_data: object, context: WorkflowContext
+        self,
+        key: Hashable,
+        input_data: object,
+        context: WorkflowContext,
+        was_read: bool,  # noqa: FBT001 - of one call above
     ) -> Any:  # noqa: ANN401 - the wrapped primitive's output
         self._raise_remembered(key, context)
         self._counts.misses += 1
@@ -369,14 +374,19 @@ class CachePrimitive(Wrapper[In, Out]):
             load = self._flights.enter(key)
             value = await self._load(load, input_data, context)
             return self._loaded(value, load)
+        may_be_older = True
         while True:
-            flight = self._board(key, input_data, context)
+            flight, is_older = self._board(key, input_data, context, was_read)
             try:
                 await flight.landed()
                 if flight.has_failed:
                     if flight.was_short_for(context.deadline):
                         continue
                     raise flight.error()
+                if flight.is_outdated and is_older and may_be_older:
+                    # Another process may have invalidated it before this call.
+                    may_be_older = False
+                    continue
                 value = flight.task.result()
                 is_mine, flight.is_taken = not flight.is_taken, True
                 return self._loaded(value if is_mine else self._copied(value), flight)
@@ -393,20 +403,29 @@ class CachePrimitive(Wrapper[In, Out]):
         return value
 
     def _board(
-        self, key: Hashable, input_data: object, context: WorkflowContext
-    ) -> Flight:
+        self,
+        key: Hashable,
+        input_data: object,
+        context: WorkflowContext,
+        was_read: bool,  # noqa: FBT001 - of the only caller
+    ) -> tuple[Flight, bool]:
+        """Return the load of this key, and whether other processes might outdate it."""
         flight = self._flights.find(key)
         if flight is not None:
             self._counts.coalesced += 1
             emit(context, "cache.coalesced")
-            return flight
+            lease = flight.lease
+            # As long as the storage cannot be asked, nobody invalidates anything.
+            is_told = lease is not None and (was_read or lease.token is not None)
+            return flight, is_told and flight.has_begun
         run = self._load if self._leases is None else self._lead
-        return self._flights.begin(
+        flight = self._flights.begin(
             key,
             lambda load: run(load, input_data, context),
             f"load for {self.name}",
             deadline=context.deadline if self._reads_deadline else None,
         )
+        return flight, False
 
     def _copied(self, value: Any) -> Any:  # noqa: ANN401 - the wrapped primitive's output
         """Return what the second caller of a load gets."""
@@ -430,6 +449,7 @@ class CachePrimitive(Wrapper[In, Out]):
             if found is None:
                 return await self._load(load, input_data, context)
             load.fresh_for, load.tags = found.fresh_for, found.tags
+            load.is_closed = True
             return found.value
         finally:
             self._flights.leave(load)
@@ -467,6 +487,7 @@ class CachePrimitive(Wrapper[In, Out]):
         label = self._child_label
         view = context if label is None else context.below(self, child, label)
         self._counts.loads += 1
+        load.has_begun = True
         inner = self._inner
         slip = before = None
         if inner is not None:
@@ -496,39 +517,52 @@ class CachePrimitive(Wrapper[In, Out]):
         context: WorkflowContext,
         slip: Slip | None,
     ) -> None:
+        record = None if load.is_void else self._record(load, input_data, value, slip)
+        lease = load.lease
+        token = None if lease is None else lease.token
+        # Whoever comes now might come after an invalidation that this does not see.
+        load.is_closed = lease is not None
+        if lease is not None and token is None:
+            load.is_outdated = True  # Nothing would have told it of an invalidation.
+        elif record is not None:
+            load.fresh_for, load.tags = record.fresh_for, record.tags
+            await self._put(load, record, context, token)
+        elif lease is not None:
+            load.is_outdated = not await lease.is_held()
+
+    def _record(
+        self, load: Load, input_data: object, value: object, slip: Slip | None
+    ) -> Record | None:
+        """Return what is to be kept of a value, if anything."""
         policy = self._policy
-        if load.is_void:
-            return
         self._failing.discard(load.key)
         if self._failures is not None:
             self._failures.remove(load.key)
         if not policy.admits(value):
-            return
+            return None
         ttl = policy.lifetime(value)
-        tags = policy.tags_of(input_data, value)
+        tags = policy.tags_of(input_data, value) if ttl > 0 else ()
         if slip is not None and slip.tells_of(value):
             ttl = min(ttl, slip.fresh_for)
             tags = tuple(dict.fromkeys((*tags, *slip.tags)))
-        if ttl > 0:
-            load.fresh_for, load.tags = ttl, tags
-            record = Record(value, ttl, ttl + policy.stale_window, tags)
-            await self._put(load, record, context)
+        return Record(value, ttl, ttl + policy.stale_window, tags) if ttl > 0 else None
 
-    async def _put(self, load: Load, record: Record, context: WorkflowContext) -> None:
+    async def _put(
+        self, load: Load, record: Record, context: WorkflowContext, token: str | None
+    ) -> None:
         """Keep a value, unless its key has been invalidated meanwhile."""
-        key, lease = load.key, load.lease
-        token = None if lease is None else lease.token
         try:
-            evicted = await self._shelf.put(key, record, token)
-            if lease is not None and token is not None:
-                lease.spend()
+            evicted = await self._shelf.put(load.key, record, token)
+            if load.lease is not None and token is not None:
+                load.lease.spend()
             if load.is_void:  # Invalidated while a storage was writing.
-                await self._shelf.drop(key)
+                await self._shelf.drop(load.key)
         except CacheStorageError as error:
+            load.is_outdated = token is not None
             self._fail_open(error, context)
             return
         if evicted is None:
-            load.is_void = True
+            load.is_void = load.is_outdated = True
             emit(context, "cache.lease_lost")
         elif evicted:
             emit(context, "cache.evict", count=evicted)

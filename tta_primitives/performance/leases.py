@@ -8,6 +8,7 @@ hold it, never stands in the way of a load: what it saves is work, not correctne
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ PAUSE_SHARE = 0.1
 """The part of the time waited so far that a pause takes, and so may waste."""
 
 PATIENCE = 12
-"""For how many lengths of a lease somebody waits for a value that does not come."""
+"""For how many lengths of a lease somebody waits before he ends that of another."""
 
 
 class Lease:
@@ -74,6 +75,18 @@ class Lease:
         self._timer = loop.call_later(self.seconds / 3, self._begin_to_renew, loop)
         return True
 
+    async def is_held(self) -> bool:
+        """Ask whether it is still held; whoever cannot be asked does not say so."""
+        if self.token is None or self.is_lost:
+            return False
+        with suppress(Exception):
+            return await self._storage.renew(self._key, self.token, self.seconds)
+        return False
+
+    async def end_anothers(self) -> None:
+        """Take it away from whoever holds it: what he loads will not be kept."""
+        await self._storage.delete([self._key])
+
     def spend(self) -> None:
         """Note that it has ended with the writing of what was loaded."""
         self.token = None
@@ -113,7 +126,8 @@ async def turn(
     """Wait until the value of a key is there, or until it is one's turn to load it.
 
     Args:
-        lease: The lease of the key; on return it is held, unless waiting was hopeless.
+        lease: The lease of the key. If on return it is not held, there was no time to
+            wait for it, and what is loaded must not be kept.
         look: Returns the value if somebody has loaded it.
         deadline: Half of the time until then is left for one's own load.
 
@@ -125,16 +139,20 @@ async def turn(
     """
     clock = asyncio.get_running_loop().time
     began = clock()
-    hopeless = began + PATIENCE * lease.seconds
-    if deadline is not None:
-        hopeless = min(hopeless, began + (deadline - began) / 2)
+    patience = began + PATIENCE * lease.seconds
+    urgent = math.inf if deadline is None else began + (deadline - began) / 2
     while not await lease.acquire():
         lease.has_waited = True
         now = clock()
-        if now >= hopeless:
+        if now >= urgent:
             return None
+        if now >= patience:
+            await lease.end_anothers()
+            patience = math.inf
+            continue
         pause = min(max(PAUSE_SHARE * (now - began), SHORTEST_PAUSE), LONGEST_PAUSE)
-        await asyncio.sleep(min(pause * (1 - rng().random() / 2), hopeless - now))
+        pause *= 1 - rng().random() / 2
+        await asyncio.sleep(min(pause, urgent - now, patience - now))
         found = await look()
         if found is not None:
             return found

@@ -22,16 +22,29 @@ class Load:
         key: What the value will be found by.
         is_void: Whether the key was invalidated meanwhile, or everybody left: then the
             value is not kept, and nobody else may wait for it.
+        is_closed: Whether nobody else may wait for it, as it is as good as over.
+        is_outdated: Whether it had no lease, or lost it: another process may have
+            invalidated the key while it was under way.
+        has_begun: Whether the wrapped primitive is being executed.
         fresh_for: Seconds for which the value is fresh; None if it was not kept.
         tags: What it can be invalidated by.
         lease: What other processes go by; None if they load for themselves.
     """
 
-    __slots__ = ("fresh_for", "is_void", "key", "lease", "tags")
+    __slots__ = (
+        "fresh_for",
+        "has_begun",
+        "is_closed",
+        "is_outdated",
+        "is_void",
+        "key",
+        "lease",
+        "tags",
+    )
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
-        self.is_void = False
+        self.is_void = self.is_closed = self.is_outdated = self.has_begun = False
         self.fresh_for: float | None = None
         self.tags: tuple[str, ...] = ()
         self.lease: Lease | None = None
@@ -148,9 +161,10 @@ class Flights:
         """Return the load of a key that a caller on this loop may wait for."""
         flights = self._by_loop.get(asyncio.get_running_loop())
         flight = None if flights is None else flights.get(key)
-        if flight is None or flight.is_void or flight.task.done():
+        if flight is None or flight.is_void or flight.is_closed or flight.task.done():
             return None
-        return flight
+        lease = flight.lease
+        return None if lease is not None and lease.is_lost else flight
 
     def begin(
         self,
