@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 import signal
 from textwrap import dedent
+from uuid import uuid4
 
 import pytest
+from fakeredis import FakeAsyncRedis, FakeServer
+from redis.asyncio import Redis
 
 from pytest_tta import MockPrimitive, S
 from pytest_tta.faults import first, nth
+from tests.services import require_service
 from tta_primitives import WorkflowContext, WorkflowPrimitive, step
 from tta_primitives.errors import FallbackExhaustedError, TimeoutExceededError
-from tta_primitives.performance import MemoryStorage
 from tta_primitives.recovery import attempts_of
 
 
@@ -265,7 +268,10 @@ async def test_database_steps_are_bound_to_the_session(tta_clock) -> None:
 
 
 CACHED = """
+from redis.asyncio import Redis
 from tta_dev_primitives.performance import CachePrimitive
+
+redis = Redis()
 
 cached_workflow = CachePrimitive(
     primitive=expensive_operation,
@@ -275,24 +281,39 @@ cached_workflow = CachePrimitive(
 """
 
 
-async def expensive_operation(number: int) -> int:
-    await asyncio.sleep(30)
-    return number * number
+def alone(function):
+    """Name a function as no other is, so that its entries in Redis are its own."""
+    function.__qualname__ = f"{function.__name__}_{uuid4().hex}"
+    return function
 
 
-async def test_cached_workflow_shares_a_storage(tta_clock) -> None:
-    """Section "With Redis", on a storage in memory: two workers share one cache."""
-    storage = MemoryStorage()
+async def test_cached_workflow_is_shared_over_redis(tta_clock) -> None:
+    """Section "With Redis", on a real server: two workers share one cache."""
+    host, port = require_service("redis")
+    snippet = CACHED.replace("Redis()", f"Redis(host={host!r}, port={port})")
+
+    async def expensive_operation(number: int) -> int:
+        await asyncio.sleep(30)
+        return number * number
+
+    alone(expensive_operation)
     workers = [
-        guide(CACHED, expensive_operation=expensive_operation, redis=storage)
-        for _ in range(2)
+        guide(snippet, expensive_operation=expensive_operation) for _ in range(2)
     ]
-    results = [
-        await worker["cached_workflow"].execute(12, WorkflowContext())
-        for worker in workers
-    ]
-    assert results == [144, 144]
-    assert tta_clock.elapsed == 30.0
+    try:
+        calls = [
+            worker["cached_workflow"].execute(number, WorkflowContext())
+            for number in (12, 12, 13)
+            for worker in workers
+        ]
+        assert await asyncio.gather(*calls) == [144, 144, 144, 144, 169, 169]
+        loads = [worker["cached_workflow"].stats.loads for worker in workers]
+        assert sum(loads) == 2
+        assert 30.0 <= tta_clock.elapsed < 31.0
+    finally:
+        await workers[0]["cached_workflow"].clear()
+        for worker in workers:
+            await worker["redis"].aclose()
 
 
 PRODUCTION = """
@@ -483,14 +504,34 @@ async def expensive_llm_call(question: str) -> str:
     return question.upper()
 
 
-async def test_second_layer_answers_when_the_first_has_forgotten(tta) -> None:
+@pytest.fixture(params=["double", "server"])
+async def redis(request):
+    """A client of fakeredis, and one of a real server."""
+    if request.param == "double":
+        client = FakeAsyncRedis(server=FakeServer())
+    else:
+        host, port = require_service("redis")
+        client = Redis(host=host, port=port)
+    async with client:
+        yield client
+
+
+async def test_second_layer_answers_when_the_first_has_forgotten(tta, redis) -> None:
     """Section "Caching Strategy": after 300 s the outer cache asks the inner one."""
-    workflow = guide(
-        LAYERS, expensive_llm_call=expensive_llm_call, redis=MemoryStorage()
-    )["workflow"]
-    for pause in (0, 299, 1, 3300):
-        await asyncio.sleep(pause)
-        assert await workflow.execute("hi", WorkflowContext()) == "HI"
+
+    async def call(question: str) -> str:
+        return await expensive_llm_call(question)
+
+    call.__name__ = "expensive_llm_call"
+    call.__module__ = "guide"
+    workflow = guide(LAYERS, expensive_llm_call=alone(call), redis=redis)["workflow"]
+    try:
+        for pause in (0, 299, 1, 3300):
+            await asyncio.sleep(pause)
+            assert await workflow.execute("hi", WorkflowContext()) == "HI"
+    finally:
+        [below] = workflow.children()
+        await below.clear()
     asked = [[span.path, *span.event_names] for span in tta.trace.spans_at("cache")]
     assert asked == [
         ["cache", "cache.miss"],
@@ -505,11 +546,28 @@ async def test_second_layer_answers_when_the_first_has_forgotten(tta) -> None:
     assert [call.started_at for call in calls] == [0.0, 3620.0]
 
 
+async def test_first_layer_keeps_nothing_longer_than_the_second(tta) -> None:
+    """Section "Caching Strategy": what is found with 100 s left is kept for 100 s."""
+    redis = FakeAsyncRedis(server=FakeServer())
+    workers = [
+        guide(LAYERS, expensive_llm_call=expensive_llm_call, redis=redis)["workflow"]
+        for _ in range(2)
+    ]
+    await workers[0].execute("hi", WorkflowContext())
+    await asyncio.sleep(3500)
+    for pause in (0, 99, 1):
+        await asyncio.sleep(pause)
+        await workers[1].execute("hi", WorkflowContext())
+    calls = tta.trace.spans_at("expensive_llm_call")
+    assert [call.started_at for call in calls] == [0.0, 3620.0]
+
+
 async def test_layers_are_one_inside_the_other() -> None:
     """A trailing open wrapper stands inside the one that was bound before it."""
-    workflow = guide(
-        LAYERS, expensive_llm_call=expensive_llm_call, redis=MemoryStorage()
-    )["workflow"]
+    redis = FakeAsyncRedis(server=FakeServer())
+    workflow = guide(LAYERS, expensive_llm_call=expensive_llm_call, redis=redis)[
+        "workflow"
+    ]
     outer = workflow.describe()
     [inner] = outer["children"]
     assert [outer["options"]["ttl"], inner["options"]["ttl"]] == [300, 3600]
