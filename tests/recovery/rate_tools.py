@@ -95,6 +95,17 @@ def most_in(times, period):
     )
 
 
+def earliest(algorithm, count, rate, period):
+    """Return when so many calls that come at once may start, for a limit unused."""
+    pace = period / rate
+    reckon = {
+        "token_bucket": lambda n: max(0, n + 1 - rate) * pace,
+        "leaky_bucket": lambda n: n * pace,
+        "sliding_window": lambda n: n // rate * period,
+    }
+    return [reckon[algorithm](n) for n in range(count)]
+
+
 class Limits:
     """Makes limits such as processes have that share a Redis."""
 

@@ -20,11 +20,11 @@ from tests.recovery.rate_tools import (
     by_value,
     call,
     call_all,
+    earliest,
     every_algorithm,
     fails_late,
     faked,
     in_turn,
-    most_in,
     shared,
     tenant,
 )
@@ -78,12 +78,25 @@ async def test_case_79_no_period_sees_more_than_the_limit_of_all(world, algorith
     """Two processes call as fast as they can."""
     starts = Starts()
     limits = [world.limit(starts, 4, algorithm=algorithm) for _ in range(2)]
+    began = asyncio.get_running_loop().time()
     await asyncio.gather(*(call(limits[n % 2], n) for n in range(16)))
-    most = {"token_bucket": 8, "leaky_bucket": 4, "sliding_window": 4}
-    # A start is never early, but may be a little late.
-    assert most_in(starts.times, world.period * 0.9) <= most[algorithm]
-    took = {"token_bucket": 3, "leaky_bucket": 15 / 4, "sliding_window": 3}
-    assert starts.times[-1] - starts.times[0] >= took[algorithm] * world.period - 0.01
+    # A start is never early; a busy machine may make one late.
+    allowed = earliest(algorithm, 16, 4, world.period)
+    for time, after in zip(sorted(starts.times), allowed, strict=True):
+        assert time >= began + after - 1e-3
+        if isinstance(world, FakeWorld):
+            assert time <= began + after + 1e-3
+
+
+@faked
+async def test_case_79_a_bucket_fills_up_to_its_burst_and_no_further(world):
+    """Also while Redis still remembers when it was full."""
+    starts = Starts()
+    limit = world.limit(starts, 10)
+    await call_all(limit, range(10))
+    await asyncio.sleep(4)
+    await call_all(limit, range(12))
+    assert starts.times == [0] * 10 + [4] * 10 + [4.1, 4.2]
 
 
 @faked
@@ -196,7 +209,7 @@ async def test_keys_expire_when_they_are_idle(world, algorithm):
     await call_all(limit, range(1, 4))
     keys = await world.keys()
     assert len(keys) == (6 if algorithm == "sliding_window" else 3)
-    assert all(4 < seconds <= 7 for seconds in keys.values())
+    assert all(0 < seconds <= 7 for seconds in keys.values())
     if isinstance(world, FakeWorld):
         await asyncio.sleep(8)
         assert await world.keys() == {}
@@ -284,7 +297,8 @@ async def test_case_81_the_last_one_gives_its_start_back(world, algorithm):
     await asyncio.sleep(world.period / 4)
     await other.execute("c", WorkflowContext())
     first, second = starts.times
-    assert second - first == pytest.approx(4 * world.period, abs=world.period / 2)
+    # Two units would take twice as long.
+    assert 3.95 * world.period <= second - first <= 7 * world.period
 
 
 @pytest.mark.parametrize("direction", [1, -1], ids=["first", "last"])
@@ -443,6 +457,29 @@ async def test_after_a_penalty_the_next_starts_when_it_is_over(world, algorithm)
     await call_all(other, ["a", "b", "c"])
     rest = [5.5, 5.5] if algorithm == "sliding_window" else [5.6, 5.7]
     assert starts.times == [0, 5.5, *rest]
+
+
+@every_algorithm
+@faked
+async def test_nobody_starts_during_a_penalty_however_cheap(world, algorithm):
+    """A part of a unit is there before a whole one is."""
+    starts = Starts()
+    limit = world.limit(fails_late(starts), 1, algorithm=algorithm, cost=0.25)
+    await call_all(limit, ["bad"])
+    await call_all(limit, ["a"])
+    assert starts.seen == [("bad", 0), ("a", 5.5)]
+
+
+@faked
+async def test_after_a_penalty_a_newcomer_does_not_overtake_in_a_window(world):
+    """What had left the window by then makes no room before who was put off."""
+    starts = Starts()
+    limit = world.limit(fails_late(starts), 3, algorithm="sliding_window")
+    calls = await in_turn(*((limit, value) for value in ["bad", "x", "y", "a"]))
+    await asyncio.sleep(2)
+    calls.append(call(limit, "b"))
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert starts.seen[3:] == [("a", 6), ("b", 6)]
 
 
 @faked
@@ -684,7 +721,7 @@ PLANTED = {
         key, mapping={**STATE, "gate": "8999999999999999"}
     ),
     "full in 2100": lambda client, key: client.hset(
-        key, mapping={**STATE, "since": "4102444800000000"}
+        key, mapping={**STATE, "since": "4102444800000000", "last": "4102444800000000"}
     ),
 }
 
@@ -696,8 +733,6 @@ async def test_what_cannot_be_read_counts_as_absent(world, planted, algorithm):
     """It is thrown away, with an event; the call starts at once."""
     client, events = world.client(), Events()
     limit = world.limit(Starts(), 2, algorithm=algorithm, max_wait=0, period=60)
-    if planted == "full in 2100" and algorithm == "sliding_window":
-        pytest.skip("a window does not read when a bucket was full")
     await PLANTED[planted](client, limit._shared._keys(None)[0])
     with listening(observers=(events,)):
         assert await call_all(limit, "x") == ["x"]

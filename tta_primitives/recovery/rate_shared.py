@@ -83,8 +83,6 @@ class SharedLimit:
         # A limit with other figures is another limit.
         marks = ":".join((limit.algorithm, *self._figures))
         self._prefix = f"tta:rate:{namespace}:{digest(marks)[:8]}"
-        # The scripts that Redis has run already.
-        self._known: set[Script] = set()
         self._errands: set[asyncio.Task[Any]] = set()
         self._is_away = False
         self.waiting = 0
@@ -211,14 +209,7 @@ class SharedLimit:
     async def _run(
         self, script: Script, keys: tuple[str, ...], *arguments: str | int
     ) -> Any:  # noqa: ANN401 - as the script answers
-        rest = (*self._figures, *arguments)
-        if script in self._known:
-            return await self._link.run(script, keys, rest)
-        # Its text at once: the calls of one moment would otherwise be refused, and come
-        # back in another order.
-        answer = await self._link.command("EVAL", script.text, len(keys), *keys, *rest)
-        self._known.add(script)
-        return answer
+        return await self._link.run(script, keys, (*self._figures, *arguments))
 
     def _keys(self, key: Hashable) -> tuple[str, ...]:
         name = self._prefix
