@@ -359,6 +359,40 @@ async def test_case_81_tokens_go_back_into_a_bucket_that_has_room(world):
     ]
 
 
+@faked
+async def test_case_81_tokens_go_back_once(world):
+    """Those that went back out of turn do not go back again with the last one."""
+    starts = Starts()
+    limit = world.limit(starts, 5)
+    calls = await in_turn(*((limit, value) for value in range(10)))
+    for task in calls[5:]:
+        task.cancel()
+        await quiet()
+    await call_all(limit, "abc")
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert starts.times == [0] * 5 + [0.2, 0.4, 0.6]
+
+
+@faked
+async def test_case_81_nobody_overtakes_after_tokens_went_back_and_a_penalty(world):
+    """A newcomer stands behind the last one, where a penalty has put it."""
+    starts = Starts()
+    limit = world.limit(fails_late(starts), 5)
+    calls = await in_turn(*((limit, value) for value in ["bad", *range(1, 13)]))
+    await asyncio.sleep(0.45)
+    assert starts.order == ["bad", *range(1, 7)]
+    # Two in the middle, and after the penalty the last one.
+    calls[8].cancel()
+    calls[9].cancel()
+    await asyncio.sleep(0.1)
+    calls[12].cancel()
+    await quiet()
+    await limit.execute("late", WorkflowContext())
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert starts.seen[7:-2] == [(7, 5.6), (10, 6.2)]
+    assert sorted(starts.seen[-2:], key=str) == [("late", 6.4), (11, 6.4)]
+
+
 @pytest.mark.parametrize("where", ["before", "after"])
 @every_algorithm
 @faked
