@@ -379,7 +379,7 @@ class WorkflowContext:
         _ = self.correlation_id, self.run_id, self.outcomes, self.checkpoints
         _ = self.metadata, self.tags, self.baggage, self.deps, self._key_scopes
         root = copy.copy(self._root_context())
-        root._fields = {**(root._fields or {}), "state": copy.deepcopy(self.state)}
+        root.state = copy.deepcopy(self.state)
         return root
 
     def below(

@@ -1420,8 +1420,8 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
         self._needs_position = any(one._needs_position for one in branches)
         # The branches with their labels, if nothing has to be made for them.
         self._plain: tuple[tuple[AnyPrimitive, str], ...] = ()
-        is_special = self._needs_position or self._isolate or self._tolerance()
-        if not is_special:
+        # Where nobody sees a context there is nothing to isolate either.
+        if not (self._needs_position or self._tolerance()):
             self._plain = tuple(zip(branches, self._labels, strict=True))
         self._reads_deadline = any(one._reads_deadline for one in branches)
         self.idempotent = all(one.idempotent for one in branches)

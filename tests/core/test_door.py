@@ -15,7 +15,13 @@ import weakref
 import pytest
 
 from tests.core.tools import Log, Paths, Tag
-from tta_primitives import MapPrimitive, WorkflowContext, WorkflowPrimitive, step
+from tta_primitives import (
+    MapPrimitive,
+    WorkflowContext,
+    WorkflowPrimitive,
+    door,
+    step,
+)
 from tta_primitives.door import (
     Call,
     Interceptor,
@@ -673,11 +679,37 @@ async def test_a_scope_that_nobody_is_in_is_forgotten() -> None:
     """Its observers are not kept for the life of the process."""
     log = Log()
     seen = weakref.ref(log)
+    before = len(door._scopes)
     with listening(observers=(log,)):
         await run(double)
     del log
     gc.collect()
     assert seen() is None
+    assert len(door._scopes) == before
+
+
+async def test_siblings_of_one_name_are_told_apart_while_somebody_listens() -> None:
+    """Steps that never ask for their paths have them all the same."""
+    log = Log()
+    with listening(observers=(log,)):
+        await run(double | double)
+        await run(double >> double)
+    assert log.lines[1] == "> parallel/double"
+    assert log.lines[2] == "< parallel/double ok"
+    assert "> parallel/double#2" in log.lines
+    assert "> sequential/double#2" in log.lines
+
+
+async def test_a_method_called_through_super_finds_its_own_place() -> None:
+    """Also with a context that was not made for it, heard or not."""
+
+    class Detached(Paths):
+        async def execute(self, value, context):
+            return await super().execute(value, WorkflowContext())
+
+    unheard = await run(Detached())
+    with listening(observers=(Log(),)):
+        assert await run(Detached()) == unheard == "detached"
 
 
 class Nothing(WorkflowPrimitive):

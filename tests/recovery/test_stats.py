@@ -38,6 +38,22 @@ async def run(primitive, times=1):
             await primitive.execute("x", WorkflowContext())
 
 
+async def stubborn(value):
+    """Answer although it was cancelled."""
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        return value
+
+
+async def spiteful(value):
+    """Fail otherwise when it is cancelled."""
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError as told:
+        raise Boom from told
+
+
 def with_context(script):
     """Return a step that looks at its context, so that it needs a view of its own."""
 
@@ -126,6 +142,17 @@ async def test_a_cancelled_retry_is_a_call_and_nothing_else(clock, heard):
 
 
 @virtual
+async def test_what_a_step_made_of_a_cancellation_is_no_failure(clock, heard):
+    """The task was told to end, whatever error came of it."""
+    retry = RetryPrimitive(spiteful)
+    task = asyncio.create_task(run(retry))
+    await asyncio.sleep(1)
+    task.cancel()
+    await asyncio.wait([task])
+    assert retry.stats == retry_stats(calls=1)
+
+
+@virtual
 async def test_a_retry_counts_streams(clock, heard):
     """Like executions."""
     retry = RetryPrimitive(Stream([Boom()], ["a", "b"], [TypeError()]))
@@ -174,22 +201,6 @@ async def test_a_fallback_counts_streams(clock, heard):
     for _ in range(2):
         await chunks_of(fallback, "x", WorkflowContext())
     assert fallback.stats == FallbackStats(calls=2, tried=1, answers=(1,), exhausted=0)
-
-
-async def stubborn(value):
-    """Answer although it was cancelled."""
-    try:
-        await asyncio.sleep(60)
-    except asyncio.CancelledError:
-        return value
-
-
-async def spiteful(value):
-    """Fail otherwise when it is cancelled."""
-    try:
-        await asyncio.sleep(60)
-    except asyncio.CancelledError:
-        raise Boom from None
 
 
 LIMITED = {
