@@ -922,3 +922,17 @@ async def test_the_guides_production_workflow_runs(clock):
         >> FallbackPrimitive(primary=Script(Boom()), fallbacks=[str.upper, "cached"])
     )
     assert await workflow.execute(" question ", WorkflowContext()) == "ANSWER"
+
+
+@virtual
+async def test_types_made_for_each_error_do_not_fill_the_memory(clock):
+    """What is known of types of errors is bounded; all of them are retried."""
+
+    async def novel(value):
+        raise type("Novel", (Exception,), {})
+
+    retry = RetryPrimitive(novel, max_retries=300, initial_delay=0)
+    with pytest.raises(Exception, match=r"^(\n|$)") as caught:
+        await retry.execute("x", WorkflowContext())
+    assert attempts_of(caught.value)[-1].number == 301
+    assert len(retry._judge._passing) <= 64
