@@ -128,7 +128,7 @@ class FakeWorld(World):
 class RealWorld(World):
     """The Redis that runs beside the tests."""
 
-    pause = 0.25
+    pause = 0.4
 
     def __init__(self, address=None):
         from redis.asyncio import Redis

@@ -139,6 +139,7 @@ async def test_case_51_the_local_breaker_stands_as_the_shared_one_was_last_heard
 async def test_case_51_when_redis_is_back_the_shared_state_decides_again(world):
     """Open here, closed there: closed; and the other way round."""
     one, other = world.breaker(), world.breaker()
+    await tell(one, "ok")
     world.server.connected = False
     assert await tell(one, Boom(), "x") == [Boom, CircuitOpenError]
     world.server.connected = True

@@ -8,7 +8,15 @@ from contextlib import suppress
 
 import pytest
 
-from tests.recovery.circuit_tools import OPEN, PROBED, begin, quiet, shared, tell
+from tests.recovery.circuit_tools import (
+    OPEN,
+    PROBED,
+    begin,
+    faked,
+    quiet,
+    shared,
+    tell,
+)
 from tests.recovery.doubles import CANCELLED, Boom, Events, Stream, chunks_of
 from tta_primitives import WorkflowContext
 from tta_primitives.door import listening
@@ -84,6 +92,23 @@ async def test_case_37_calls_leave_the_window_of_all(world):
     assert other.state == "closed"
     found = await world.client().hgetall(world.key)
     assert len([field for field in found if field.startswith(b"calls:")]) == 1
+
+
+@faked
+async def test_case_37_the_window_of_all_slides_in_steps_of_a_tenth(world):
+    """A failure counts for nine tenths of it at least, and for no more than all."""
+    for pause, state in ((27, "open"), (27.1, "closed")):
+        guarded = world.breaker(
+            failure_threshold=None, failure_rate=0.5, minimum_calls=2, window=30
+        )
+        await guarded.close()
+        # To the end of a step of three seconds, and to the end of one later on.
+        now = asyncio.get_running_loop().time()
+        await asyncio.sleep(3 - now % 3 + 2.9)
+        await tell(guarded, Boom())
+        await asyncio.sleep(pause)
+        await tell(guarded, Boom())
+        assert guarded.state == state
 
 
 @shared
@@ -177,6 +202,35 @@ async def test_case_42_a_hanging_probe_gives_way(world):
 
 
 @shared
+async def test_case_42_a_probe_that_gave_way_has_no_vote_in_the_same_period(world):
+    """It fails while two others are still to succeed, and that says nothing."""
+    timeout = world.pause / 2
+    options = {"half_open_timeout": timeout, "success_threshold": 2}
+    one, other = (world.breaker(**options) for _ in range(2))
+    await tell(one, Boom())
+    await asyncio.sleep(world.pause)
+    hangs = begin(one, (1.5 * timeout, Boom()))
+    await asyncio.sleep(1.1 * timeout)
+    assert await tell(other, "ok") == ["ok"]
+    await asyncio.wait([hangs])
+    assert (one.state, other.state) == ("half_open", "half_open")
+    assert await tell(other, "ok") == ["ok"]
+    assert other.state == "closed"
+
+
+@shared
+async def test_case_47_a_success_starts_the_breaks_anew(world):
+    """The next opening is a first one, whoever has closed it."""
+    pauses = [world.pause, 4 * world.pause]
+    one, other = (world.breaker(recovery_timeout=lambda n: pauses[n]) for _ in range(2))
+    await tell(one, Boom())
+    await asyncio.sleep(pauses[0])
+    assert await tell(other, "ok") == ["ok"]
+    assert await tell(one, Boom()) == [Boom]
+    assert one.stats.retry_after == pytest.approx(pauses[0], rel=0.2)
+
+
+@shared
 async def test_case_47_breaks_grow_whoever_opens(world):
     """The number of the opening is that of all processes."""
     pauses = [world.pause, 2 * world.pause, 4 * world.pause]
@@ -201,6 +255,17 @@ async def test_case_48_slow_calls_are_those_of_all(world):
     assert other.state == "closed"
     assert await tell(other, (1.5 * limit, "ok"), "x") == ["ok", CircuitOpenError]
     assert await tell(one, "x") == [CircuitOpenError]
+
+
+@shared
+async def test_case_48_a_slow_probe_opens_it_again(world):
+    """Although it succeeds."""
+    limit = world.pause / 5
+    options = {"slow_call_duration": limit, "slow_call_rate": 1, "minimum_calls": 1}
+    one, other = (world.breaker(**options) for _ in range(2))
+    await tell(one, (1.5 * limit, "ok"))
+    await asyncio.sleep(world.pause)
+    assert await tell(other, (1.5 * limit, "ok"), "x") == ["ok", CircuitOpenError]
 
 
 @shared

@@ -260,12 +260,15 @@ class BreakerMachine(RuleBasedStateMachine):
         process=st.integers(0, 1),
         how=st.sampled_from([*sorted(ENDS), "fails", "fails"]),
         times=st.integers(1, 4),
+        takes=st.sampled_from([0, 0, SLOW, SLOW + 0.25]),
     )
-    def call_and_end(self, process, how, times) -> None:
-        """Some callers come one after the other, and their calls end at once."""
+    def call_and_end(self, process, how, times, takes) -> None:
+        """Some callers come one after the other, each when the last is answered."""
         for _ in range(times):
             if self.begin(process % self.processes):
-                self.finish_call(self.calls.pop(), how)
+                call = self.calls.pop()
+                self.loop.run_until_complete(asyncio.sleep(takes))
+                self.finish_call(call, how)
 
     def begin(self, process):
         """Begin a call; tell whether it is admitted."""
@@ -344,6 +347,13 @@ class BreakerMachine(RuleBasedStateMachine):
     def wait(self, seconds) -> None:
         """Time passes."""
         self.loop.run_until_complete(asyncio.sleep(seconds))
+
+    @precondition(lambda self: self.model.state == "open")
+    @rule()
+    def wait_for_the_break(self) -> None:
+        """Time passes until the next call is a probe."""
+        left = max(0, self.model.until - self.now)
+        self.loop.run_until_complete(asyncio.sleep(left))
 
     def check(self, process, *, is_told=True) -> None:
         """The breaker that has just been asked stands as the model does."""
