@@ -488,11 +488,9 @@ async def _observed(  # noqa: C901, PLR0912, PLR0915 - see the comment below
     call.parent = parent
     call.primitive = primitive
     call.input_data = input_data
-    call.status = "running"
-    call.output = None
-    if is_leaf:
-        call.context = context
-    else:
+    call.status, call.output = "running", None
+    call.context = context
+    if not is_leaf:
         call.context = view = _View()
         view._root = context._root or context
         view._key = context._key
