@@ -468,7 +468,7 @@ def _no_context(given: object) -> TypeError:
     )
 
 
-async def _observed(  # noqa: C901, PLR0912, PLR0915 - see the comment below
+async def _observed(  # noqa: C901, PLR0912 - see the comment below
     function: Callable[..., Awaitable[Any]],
     primitive: WorkflowPrimitive[Any, Any],
     input_data: Any,  # noqa: ANN401 - any primitive's input
