@@ -112,6 +112,6 @@ def _module_name(function: Callable[..., Any]) -> str:
 def _no_namespace(primitive: WorkflowPrimitive[Any, Any], why: str) -> ValueError:
     msg = (
         f"{primitive.name!r} {why}, which nothing tells from another in a shared "
-        "storage; give the cache a namespace='...' of its own"
+        "storage; give what has the storage a namespace='...' of its own"
     )
     return ValueError(msg)
