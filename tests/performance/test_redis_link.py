@@ -208,6 +208,24 @@ async def test_one_of_many_finds_out_that_the_server_is_back(client, link) -> No
 
 
 @virtual
+async def test_while_one_finds_out_the_others_are_spared(client, link) -> None:
+    """A probe that hangs holds up whoever sent it, and nobody else."""
+    client.failure = ConnectionError("refused")
+    with pytest.raises(ConnectionError, match="refused"):
+        await link.command("PING")
+    await asyncio.sleep(1)
+    client.failure, client.seconds = None, 3600
+    probe = asyncio.create_task(link.command("PING"))
+    for _ in range(3):
+        await asyncio.sleep(0.05)
+        with pytest.raises(LinkDownError, match="could not be reached a moment ago"):
+            await link.command("PING")
+    assert (now(), len(client.asked)) == (1.15, 2)
+    with pytest.raises(TimeoutError, match="no answer within"):
+        await probe
+
+
+@virtual
 async def test_a_later_chunk_does_not_wait_for_a_server_that_hangs(
     client, link
 ) -> None:

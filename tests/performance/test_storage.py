@@ -157,6 +157,12 @@ def test_case_64_names_are_enough_where_they_tell_all() -> None:
     assert names == [namespace_of(as_primitive(function)) for function in functions]
 
 
+def test_case_64_where_entries_are_kept_tells_nobody_apart() -> None:
+    """Two processes have two clients, and mean the same."""
+    trees = [CachePrimitive(Ask("a"), ttl=60, storage=fake_redis()) for _ in range(2)]
+    assert namespace_of(trees[0]) == namespace_of(trees[1])
+
+
 def test_case_64_a_script_is_told_by_its_file(monkeypatch) -> None:
     """All scripts are called `__main__`."""
     main = module("__main__")
