@@ -179,6 +179,21 @@ async def test_case_80_a_leaky_bucket_that_is_full_rejects(world):
     assert starts.times == [0, 1, 2]
 
 
+@faked
+async def test_a_window_that_has_slid_for_a_rejected_call_counts_right(world):
+    """What has left it while nobody was let start makes room for the next."""
+    limit = world.limit(
+        Starts(), 4, cost=by_value, algorithm="sliding_window", max_wait=0
+    )
+    await call_all(limit, [2])
+    await asyncio.sleep(0.5)
+    await call_all(limit, [2])
+    await asyncio.sleep(0.7)
+    with pytest.raises(RateLimitExceededError, match=r"could start in 0\.3 s"):
+        await limit.execute(4, WorkflowContext())
+    assert await limit.execute(2, WorkflowContext()) == 2
+
+
 @every_algorithm
 @shared
 async def test_each_key_has_a_limit_of_its_own(world, algorithm):
@@ -371,6 +386,24 @@ async def test_case_81_tokens_go_back_once(world):
     await call_all(limit, "abc")
     await asyncio.gather(*calls, return_exceptions=True)
     assert starts.times == [0] * 5 + [0.2, 0.4, 0.6]
+
+
+@faked
+async def test_case_81_what_is_given_back_late_is_not_taken_from_others(world):
+    """The bucket was full meanwhile, and what went since is not what comes back."""
+    starts, client = Starts(), world.client(Slow)
+    slow = world.limit(starts, 5, client, period=0.05)
+    other = world.limit(starts, 5, period=0.05, max_wait=0)
+    calls = await in_turn(*((slow, value) for value in range(6)))
+    # The last one wakes after a unit, and is still asking when all have come back.
+    client.before = [0.15]
+    await asyncio.sleep(0.1)
+    assert await call_all(other, "abcde") == [*"abcde"]
+    calls[-1].cancel()
+    await quiet()
+    assert isinstance((await call_all(other, "f"))[0], RateLimitExceededError)
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert starts.order == [0, 1, 2, 3, 4, *"abcde"]
 
 
 @faked
@@ -822,15 +855,18 @@ async def test_a_shift_that_means_nothing_is_none(world, planted):
 @faked
 async def test_a_state_that_became_something_else_holds_nobody_up(world):
     """Who waits starts when it was promised to."""
-    starts = Starts()
+    starts, events = Starts(), Events()
     limit = world.limit(starts, 1)
     calls = [call(limit, value) for value in "abc"]
     await quiet()
     client = world.client()
     await client.delete(limit._shared._keys(None)[0])
     await client.rpush(limit._shared._keys(None)[0], "x")
-    await asyncio.gather(*calls)
+    with listening(observers=(events,)):
+        await asyncio.gather(*calls)
     assert starts.times == [0, 1, 2]
+    # It is no outage.
+    assert events.names == []
 
 
 @every_algorithm
