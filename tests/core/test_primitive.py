@@ -16,6 +16,8 @@ from tta_primitives import (
     step,
 )
 from tta_primitives.primitive import as_operand, as_primitive, labels, positions
+from tta_primitives.recovery import RetryPrimitive
+from tta_primitives.signature import check_method
 
 
 @step
@@ -253,3 +255,23 @@ async def test_a_wrong_call_is_pythons_own_error() -> None:
         TypeError, match=r"missing 1 required positional arg.*'context'"
     ):
         await HTTPCallPrimitive().execute(1)
+
+
+def every_class_of_ours(base=WorkflowPrimitive):
+    """Yield the classes of this package that can be executed, private ones as well."""
+    for cls in base.__subclasses__():
+        if cls.__module__.startswith("tta_primitives."):
+            yield cls
+        yield from every_class_of_ours(cls)
+
+
+def test_our_own_methods_are_what_those_of_users_must_be() -> None:
+    """They are not checked when they are imported, which takes a while."""
+    checked = 0
+    assert RetryPrimitive in every_class_of_ours()
+    for cls in every_class_of_ours():
+        for name in {"execute", "stream"} & vars(cls).keys():
+            method = vars(cls)[name]
+            check_method(cls, name, getattr(method, "__wrapped__", method))
+            checked += 1
+    assert checked > 20
