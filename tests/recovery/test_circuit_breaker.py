@@ -664,7 +664,9 @@ async def test_case_47_a_function_that_fails_later_leaves_the_last_break(
         with pytest.raises(Boom, match="boom"):
             await guarded.execute(Boom(), WorkflowContext())
         assert guarded.stats.retry_after == 10
-    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    # What earlier tests have left to the collector may complain meanwhile.
+    ours = [r.levelname for r in caplog.records if r.name == "tta_primitives"]
+    assert ours == ["ERROR"]
     assert "is ignored" in caplog.text
 
 

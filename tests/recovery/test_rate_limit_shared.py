@@ -588,6 +588,7 @@ async def test_a_penalty_that_is_too_long_turns_away_who_waits(world, algorithm)
     assert caught.value.retry_after == 5
     assert asyncio.get_running_loop().time() == 1
     await asyncio.gather(bad, return_exceptions=True)
+    await quiet()
     await other.execute("patient", WorkflowContext())
     assert starts.order == ["bad", "patient"]
     # Not before, and at most one unit later: the time of the one that was put off.
