@@ -221,6 +221,19 @@ async def test_without_a_lease_each_process_loads(client, fleet, options) -> Non
     assert await leases(client) == []
 
 
+@pytest.mark.parametrize("options", [{"lease": 0}, {"single_flight": False}])
+@virtual
+async def test_without_a_lease_each_process_refreshes(fleet, options) -> None:
+    """As each of them loads."""
+    loads = Loads(seconds=1)
+    caches = fleet(loads.load, ttl=10, stale_ttl=60, **options)
+    await caches[0].execute("k", ctx())
+    await asyncio.sleep(20)
+    await asyncio.gather(*(cache.execute("k", ctx()) for cache in caches))
+    await asyncio.sleep(5)
+    assert loads.count == 4
+
+
 @virtual
 async def test_storages_without_leases_work_as_before() -> None:
     """A cache asks for what is there."""
@@ -288,6 +301,61 @@ async def test_case_66_who_came_after_an_invalidation_elsewhere_gets_no_older_va
     # Who joined it in the middle cannot tell on which side of that he was.
     assert await asyncio.gather(middle, *after) == ["new"] * 4
     assert loads.count == 2
+
+
+@virtual
+async def test_nobody_joins_a_load_that_is_known_to_be_outdated(fleet) -> None:
+    """When its lease is to be renewed, it is seen to be lost; others load at once."""
+    loads = Loads("old", "new", seconds=50)
+    here, there, _ = fleet(loads.load, lease=6)
+    slow = asyncio.create_task(here.execute("k", ctx()))
+    await asyncio.sleep(1)
+    await there.invalidate("k")
+    await asyncio.sleep(2)
+    loads.seconds = 1
+    assert await here.execute("k", ctx()) == "new"
+    assert now() == 4.0
+    assert await slow == "old"
+    assert await here.execute("k", ctx()) == "new"
+
+
+@virtual
+async def test_nobody_joins_a_load_whose_value_is_being_written(fleet) -> None:
+    """It may be outdated before its writer hears that it was written."""
+    loads = Loads("old", "new", seconds=1)
+    here, there, _ = fleet(loads.load)
+    storage = here._leases
+    set_leased, late = storage.set_leased, []
+
+    async def set_leased_late(key, record, token):
+        storage.set_leased = set_leased
+        written = await set_leased(key, record, token)
+        await there.invalidate("k")
+        late.append(asyncio.create_task(here.execute("k", ctx())))
+        await asyncio.sleep(0.5)
+        return written
+
+    storage.set_leased = set_leased_late
+    assert await here.execute("k", ctx()) == "old"
+    assert await late[0] == "new"
+
+
+@virtual
+async def test_in_an_outage_a_load_is_shared_as_ever(client, fleet) -> None:
+    """Where nobody can invalidate anything, nothing is outdated."""
+    loads = Loads(seconds=4)
+    cache, *_ = fleet(loads.load)
+
+    async def fail(*args, **options):
+        raise ConnectionError("down")
+
+    client.execute_command = client.pipeline = fail
+    tasks = []
+    for _ in range(4):
+        tasks.append(asyncio.create_task(cache.execute("k", ctx())))
+        await asyncio.sleep(0.9)
+    assert await asyncio.gather(*tasks) == [1] * 4
+    assert loads.count == 1
 
 
 @virtual

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.performance.redis_clients import fake_redis
-from tests.performance.tools import Loads, now, virtual
+from tests.performance.tools import Loads, SlowStorage, now, virtual
 from tta_primitives import WorkflowContext, step
 from tta_primitives.errors import CacheStorageError
 from tta_primitives.performance import CachePrimitive, MemoryStorage
@@ -239,6 +239,44 @@ async def test_what_is_read_below_while_that_is_invalidated_is_not_kept() -> Non
         reader = asyncio.create_task(above.execute("k", ctx()))
         await asyncio.gather(invalidating, reader)
         assert await above.execute("k", ctx()) == "new"
+
+
+class Lagging(SlowStorage):
+    """What it gives back was there when it was asked, and takes its time."""
+
+    async def get_many(self, keys):
+        found = [self._aged(key) for key in keys]
+        await self._work()
+        return found
+
+
+@virtual
+async def test_what_was_read_below_just_before_is_not_kept_after_it() -> None:
+    """A value that is on its way when the one below is forgotten comes too late."""
+    loads = Loads("old", "new")
+    below = lower(loads.load, Lagging(seconds=1))
+    above = CachePrimitive(below, ttl=300)
+    await below.execute("k", ctx())
+    began = now()
+    invalidating = asyncio.create_task(above.invalidate("k"))
+    await asyncio.sleep(0.5)
+    assert await above.execute("k", ctx()) == "old"
+    await invalidating
+    assert now() == began + 1.5
+    assert await above.execute("k", ctx()) == "new"
+
+
+@virtual
+async def test_only_the_cache_that_is_wrapped_is_asked(storage) -> None:
+    """Not another one that happens to be below a third, and answers within."""
+    other = CachePrimitive(Loads("v").load, ttl=10)
+    CachePrimitive(other, ttl=100)
+    below = lower(other.execute, storage, cache_if=lambda value: False)
+    above = CachePrimitive(below, ttl=300)
+    await above.execute("k", ctx())
+    await asyncio.sleep(299)
+    await above.execute("k", ctx())
+    assert above.stats.hits == 1
 
 
 @virtual

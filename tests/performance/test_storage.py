@@ -361,6 +361,13 @@ def test_json_gives_back_what_it_was_given(value) -> None:
     assert repr(serializer.loads(serializer.dumps(value))) == repr(value)
 
 
+@pytest.mark.parametrize("data", [b"", b"1 2", b"[1]]", b" 1", b"nul", b"\xff"])
+def test_what_is_no_json_of_ours_is_not_read(data) -> None:
+    """Nor is what begins like it."""
+    with pytest.raises(ValueError, match=r"."):
+        JsonSerializer().loads(data)
+
+
 @virtual
 async def test_a_serializer_of_ones_own_is_used() -> None:
     """Any object with `dumps` and `loads`."""
