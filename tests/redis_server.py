@@ -42,6 +42,7 @@ class RedisServer:
         self._program = program
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
 
     @property
@@ -60,6 +61,7 @@ class RedisServer:
         assert self._process is None, "the server is running"
         for _ in range(5):
             self._process = self._launch()
+            self._guard = _guard_of(self._process.pid)
             if self._wait_for_answer():
                 return
             self.kill()
@@ -138,6 +140,18 @@ class RedisServer:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if self._guard is not None:
+            self._guard.kill()  # Before the number may become another process's.
+            self._guard.communicate()
+
+
+def _guard_of(pid: int) -> subprocess.Popen[bytes]:
+    """Start what ends a process when this one dies, even if it is killed.
+
+    It reads what nobody writes: the end of that is the end of this process.
+    """
+    command = ["/bin/sh", "-c", f"cat >/dev/null; kill -9 {pid}"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
 
 def _free_port() -> int:

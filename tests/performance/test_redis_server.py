@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +48,46 @@ def test_a_server_is_ended_whatever_was_done_to_it(do, tmp_path) -> None:
         os.kill(pid, 0)
     with pytest.raises(ConnectionRefusedError, match="refused"):
         socket.create_connection((server.host, server.port)).close()
+
+
+STARTS_AND_DIES = """
+import os, pathlib, signal, sys
+from tests.redis_server import RedisServer, require_redis_server
+
+server = RedisServer(require_redis_server(), pathlib.Path(sys.argv[1]))
+server.start()
+print(server.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+async def test_a_server_does_not_outlive_a_session_that_was_killed(tmp_path) -> None:
+    """Nobody was left to end it, so its guard does."""
+    require_redis_server()
+    command = [sys.executable, "-c", STARTS_AND_DIES, str(tmp_path)]
+    done = subprocess.run(
+        command,
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL
+    for _ in range(500):
+        if not is_running(int(done.stdout)):
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("the server is still there")
+
+
+def is_running(pid: int) -> bool:
+    shown = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    return shown.stdout.strip() not in {"", "Z"}
 
 
 def test_where_there_is_no_server_the_test_is_skipped(monkeypatch) -> None:
