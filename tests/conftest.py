@@ -30,19 +30,6 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let a test that counts garbage begin without that of others.
-
-    A fake Redis that has run Lua falls apart in steps: what one collection frees makes
-    garbage of more.
-    """
-    code = getattr(getattr(item, "function", None), "__code__", None)
-    if code is not None and "gc" in code.co_names:
-        for _ in range(5):
-            if not gc.collect():
-                break
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish() -> None:
     """Take all garbage back in: Hypothesis asks at the end who holds its randomness."""

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_tta.clock.clock import VirtualClock
 from tests.core.tools import Log, Paths, Tag
+from tests.garbage import only_new_garbage
 from tta_primitives import MapPrimitive, WorkflowContext, step
 from tta_primitives.door import closing, listening
 from tta_primitives.errors import OpenWrapperError
@@ -243,13 +244,9 @@ async def test_failures_leave_no_cyclic_garbage() -> None:
         lambda items: reading(mapped, items),
     ):
         await once(execute)
-        gc.collect()
-        gc.disable()
-        try:
+        with only_new_garbage():
             await once(execute)
             assert gc.collect() == 0
-        finally:
-            gc.enable()
 
 
 def test_a_source_that_fails_fails_the_map() -> None:

@@ -8,6 +8,7 @@ import gc
 import pytest
 
 from pytest_tta.clock.clock import VirtualClock
+from tests.garbage import only_new_garbage
 from tta_primitives import (
     MapPrimitive,
     ParallelPrimitive,
@@ -253,13 +254,9 @@ def test_failures_leave_no_cyclic_garbage() -> None:
 
     async def main(workflow):
         await once(workflow)
-        gc.collect()
-        gc.disable()
-        try:
+        with only_new_garbage():
             await once(workflow)
             return gc.collect()
-        finally:
-            gc.enable()
 
     assert asyncio.run(main(str | Failing())) == 0
     assert asyncio.run(main(ParallelPrimitive(Failing(), max_concurrency=1))) == 0

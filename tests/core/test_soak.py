@@ -11,6 +11,7 @@ import pytest
 
 from pytest_tta.clock.clock import VirtualClock
 from tests.core.soak import CLEANUP, HANG, INSTANT, Failed, Ledger, Maker, outcome_of
+from tests.garbage import only_new_garbage
 from tta_primitives import WorkflowContext
 from tta_primitives.chance import seeded
 from tta_primitives.door import listening
@@ -108,14 +109,9 @@ async def garbage_of(workflow):
         await asyncio.sleep(0)
 
     await execute()  # What is made once is made now.
-    gc.disable()
-    gc.freeze()  # A full collection looks at whatever the session has made.
-    try:
+    with only_new_garbage():
         await execute()
         return gc.collect()
-    finally:
-        gc.enable()
-        gc.unfreeze()
 
 
 @pytest.mark.long

@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from tests.garbage import only_new_garbage
 from tests.performance.tools import Loads, SlowStorage, hearing, now, virtual
 from tta_primitives import WorkflowContext
 from tta_primitives.performance import CachePrimitive
@@ -260,13 +261,9 @@ async def test_a_failed_load_leaves_no_cyclic_garbage(
         await cache.clear()
 
     await fail_often()
-    gc.collect()
-    gc.disable()
-    try:
+    with only_new_garbage():
         await fail_often()
         assert gc.collect() == 0
-    finally:
-        gc.enable()
 
 
 @virtual

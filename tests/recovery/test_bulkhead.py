@@ -12,6 +12,7 @@ from datetime import timedelta
 import pytest
 
 from pytest_tta.clock.clock import VirtualClock
+from tests.garbage import only_new_garbage
 from tests.recovery.doubles import (
     CANCELLED,
     Boom,
@@ -831,14 +832,10 @@ async def test_rejections_and_cancellations_leave_no_cyclic_garbage(clock):
 
     await many(2)
     await settled()
-    gc.collect()
-    gc.disable()
-    try:
+    with only_new_garbage():
         await many(100)
         await settled()
         assert gc.collect() == 0
-    finally:
-        gc.enable()
         first.cancel()
         await asyncio.wait([first])
 

@@ -12,6 +12,7 @@ from datetime import timedelta
 import pytest
 
 from pytest_tta.clock.clock import VirtualClock
+from tests.garbage import only_new_garbage
 from tests.recovery.circuit_tools import (
     OPEN,
     PROBED,
@@ -574,15 +575,11 @@ async def test_case_43_rejections_leave_no_cyclic_garbage(clock):
     guarded = await tripped()
     isolated = breaker()
     await isolated.isolate()
-    gc.collect()
-    gc.disable()
-    try:
+    with only_new_garbage():
         before = alive()
         await tell(guarded, *["x"] * 1000)
         await tell(isolated, *["x"] * 1000)
         assert alive() <= before
-    finally:
-        gc.enable()
 
 
 @virtual
@@ -599,16 +596,12 @@ async def test_case_06_failures_and_changes_of_state_leave_no_cyclic_garbage(clo
         await asyncio.sleep(30)
         await tell(guarded, "ok")
 
-    await cycle()
-    gc.collect()
-    gc.disable()
-    try:
+    with only_new_garbage():
+        await cycle()
         before = alive()
         for _ in range(100):
             await cycle()
         assert alive() <= before
-    finally:
-        gc.enable()
     assert len(changes) == 5 * 101
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import logging
 import os
@@ -16,6 +15,7 @@ from fakeredis import FakeAsyncRedis
 from redis import exceptions
 
 from pytest_tta.clock.clock import VirtualClock
+from tests.garbage import only_new_garbage
 from tests.recovery.circuit_tools import (
     OPEN,
     FakeWorld,
@@ -434,15 +434,12 @@ async def test_whoever_is_told_of_an_error_in_an_outage_lets_it_go(world):
     # What the client itself raises first may be in a cycle of its own.
     await tell(guarded, "x")
     seen.clear()
-    gc.disable()
-    try:
+    with only_new_garbage():
         with listening(observers=(Ear(),)):
             await tell(guarded, "x", "x", "x")
         await quiet()
         assert len(seen) == 6
         assert [one() for one in seen] == [None] * 6
-    finally:
-        gc.enable()
 
 
 def test_a_probe_that_is_closed_after_its_loop_raises_nothing():

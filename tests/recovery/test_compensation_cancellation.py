@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import pytest
 
+from tests.garbage import only_new_garbage
 from tests.recovery.doubles import CANCELLED, Boom, virtual
 from tta_primitives import ParallelPrimitive, WorkflowContext, step
 from tta_primitives.errors import (
@@ -528,10 +529,6 @@ async def run_many(workflow, times):
 async def test_case_06_sagas_leave_no_cyclic_garbage(clock, name):
     """After 100 runs with the collector off there is nothing to collect."""
     await run_many(GARBAGE[name], 2)
-    gc.collect()
-    gc.disable()
-    try:
+    with only_new_garbage():
         await run_many(GARBAGE[name], 100)
         assert gc.collect() == 0
-    finally:
-        gc.enable()

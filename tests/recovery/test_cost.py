@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import pytest
 
+from tests.garbage import only_new_garbage
 from tests.recovery.doubles import Boom, virtual
 from tta_primitives import WorkflowContext
 from tta_primitives.errors import RetryResultError, TimeoutExceededError
@@ -67,13 +68,9 @@ async def run_many(workflow, times):
 async def test_case_06_failures_leave_no_cyclic_garbage(clock, name):
     """After 100 runs with the collector off there is nothing to collect."""
     await run_many(WORKFLOWS[name], 2)
-    gc.collect()
-    gc.disable()
-    try:
+    with only_new_garbage():
         await run_many(WORKFLOWS[name], 100)
         assert gc.collect() == 0
-    finally:
-        gc.enable()
 
 
 @virtual
@@ -95,15 +92,11 @@ async def test_case_06_a_task_that_ends_in_an_error_under_a_limit_is_no_garbage(
         return {type(task.exception()) for task in tasks}
 
     await run()
-    gc.collect()
-    gc.disable()
-    try:
+    with only_new_garbage():
         assert await run() == {Boom}
         # The waker of the last task still stands in this turn of the loop.
         await asyncio.sleep(0)
         assert gc.collect() == 0
-    finally:
-        gc.enable()
 
 
 async def in_flight(execute, count):

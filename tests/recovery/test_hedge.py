@@ -13,6 +13,7 @@ from datetime import timedelta
 import pytest
 
 from pytest_tta import Harness, S
+from tests.garbage import only_new_garbage
 from tests.recovery.doubles import CANCELLED, Boom, Script, exactly, virtual
 from tta_primitives import WorkflowContext, WorkflowPrimitive, step
 from tta_primitives.errors import OpenWrapperError, TimeoutExceededError
@@ -991,14 +992,10 @@ async def test_no_end_leaves_cyclic_garbage(clock, step):
 
     await many(2)
     await asyncio.sleep(0)
-    gc.collect()
-    gc.disable()
-    try:
+    with only_new_garbage():
         await many(100)
         await asyncio.sleep(0)
         assert gc.collect() == 0
-    finally:
-        gc.enable()
 
 
 def test_case_97_a_call_in_flight_holds_little_memory():

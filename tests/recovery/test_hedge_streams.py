@@ -8,6 +8,7 @@ from contextlib import aclosing, suppress
 
 import pytest
 
+from tests.garbage import only_new_garbage
 from tests.recovery.doubles import CANCELLED, Boom, chunks_of, virtual
 from tta_primitives import WorkflowContext, WorkflowPrimitive, step
 from tta_primitives.errors import TimeoutExceededError
@@ -363,11 +364,7 @@ async def test_streams_leave_no_cyclic_garbage(clock, scripts):
 
     await many(2)
     await asyncio.sleep(0)
-    gc.collect()
-    gc.disable()
-    try:
+    with only_new_garbage():
         await many(50)
         await asyncio.sleep(0)
         assert gc.collect() == 0
-    finally:
-        gc.enable()

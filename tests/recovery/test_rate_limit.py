@@ -12,6 +12,7 @@ from datetime import timedelta
 import pytest
 
 from pytest_tta.clock.clock import VirtualClock
+from tests.garbage import only_new_garbage
 from tests.recovery.doubles import (
     CANCELLED,
     Boom,
@@ -1290,13 +1291,9 @@ async def test_case_06_rejections_and_penalties_leave_no_cyclic_garbage(clock):
                 await failing.execute("x", WorkflowContext())
 
     await run(2)
-    gc.collect()
-    gc.disable()
-    try:
+    with only_new_garbage():
         await run(100)
         assert gc.collect() == 0
-    finally:
-        gc.enable()
 
 
 @virtual
@@ -1313,13 +1310,9 @@ async def test_waiting_and_being_cancelled_leaves_no_cyclic_garbage(clock):
         await asyncio.sleep(0)
 
     await run(5)
-    gc.collect()
-    gc.disable()
-    try:
+    with only_new_garbage():
         await run(50)
         assert gc.collect() == 0
-    finally:
-        gc.enable()
 
 
 @virtual
