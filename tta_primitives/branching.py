@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from tta_primitives.door import closing, emit, is_listening
 from tta_primitives.errors import NoRouteError
 from tta_primitives.primitive import In, Out, WorkflowPrimitive, as_operand, plans
-from tta_primitives.signature import function_name, read_signature
+from tta_primitives.signature import function_name, wants_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
@@ -48,7 +48,7 @@ class _Choice(WorkflowPrimitive[In, Out]):
         ways: tuple[WorkflowPrimitive[Any, Any], ...],
     ) -> None:
         self._question = function
-        self._asks_with_context = _wants_context(question, function)
+        self._asks_with_context = wants_context(question, function)
         self._ways = ways
         self._plan, self._heard_plan = plans(ways)
         reads = self._asks_with_context
@@ -242,21 +242,3 @@ class RouterPrimitive(_Choice[In, Out]):
         meant = " or ".join(repr(names[name]) for name in near)
         known = ", ".join(map(repr, self._routes))
         return f"did you mean {meant}? it has {known}" if near else f"it has {known}"
-
-
-def _wants_context(question: str, function: Callable[..., Any]) -> bool:
-    """Tell whether a function wants the context beside the input, and nothing else."""
-    if not callable(function) or isinstance(function, WorkflowPrimitive):
-        msg = (
-            f"{question}={function!r} must be a function, f(input) or f(input, context)"
-        )
-        raise TypeError(msg)
-    signature = read_signature(function)
-    if signature.required:
-        extras = ", ".join(sorted(signature.required))
-        msg = (
-            f"{question}={function_name(function)} must be f(input) or "
-            f"f(input, context), and wants {extras} as well"
-        )
-        raise TypeError(msg)
-    return signature.takes_context

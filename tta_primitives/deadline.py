@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from tta_primitives.primitive import WorkflowPrimitive
 
 __all__ = [
+    "Alarm",
     "LimitCounts",
+    "Thrown",
     "as_coroutine",
     "bounds",
     "expired",
@@ -154,14 +156,14 @@ def rest(  # noqa: PLR0917 - called in two places, where names would cost
         RuntimeError: It has to wait outside of a task.
     """
     loop = running_loop()
-    alarm = _Alarm(loop)
+    alarm = Alarm(loop)
     timer = loop.call_at(deadline, alarm)
     try:
         # Its first wait is handed through; from then on it is delegated to.
         try:
             yield pending
         except BaseException as error:  # noqa: BLE001 - it is thrown in just below
-            left: Any = _Thrown(awaited, error)
+            left: Any = Thrown(awaited, error)
         else:
             left = awaited
         value: T = yield from left
@@ -277,7 +279,7 @@ def tell_overrun(deadline: float, limit: float, context: WorkflowContext) -> Non
         emit(context, "timeout.overrun", limit=limit, excess=excess)
 
 
-class _Alarm:
+class Alarm:
     """A callback that cancels the current task, and knows whether it alone did.
 
     Attributes:
@@ -317,7 +319,7 @@ class _Alarm:
         return task.uncancel() <= self._cancelling
 
 
-class _Thrown:
+class Thrown:
     """A coroutine into which an error is thrown first, as an iterator."""
 
     __slots__ = ("_error", "cr_await")

@@ -12,16 +12,24 @@ import sys
 from asyncio import AbstractEventLoop, BaseEventLoop, get_running_loop
 from asyncio.events import _get_running_loop
 from threading import get_ident
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["moment", "now", "running_loop"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["LoopClock", "moment", "now", "running_loop"]
 
 
 class _NoLoop:
     """Stands for a loop before one was found: no thread runs it."""
 
-    def __init__(self) -> None:
-        self._thread_id = None
+    _thread_id = None
+
+    def is_running(self) -> bool:
+        return False
+
+    def time(self) -> float:
+        return 0.0
 
 
 # What loops say of their thread is not declared.
@@ -82,3 +90,46 @@ if sys.version_info >= (3, 12):  # To ask is cheap there, and simplest.
         """Return the time of the running loop, None if there is none."""
         loop = _get_running_loop()
         return None if loop is None else loop.time()
+
+
+class LoopClock:
+    """The time of whichever event loop is running; it never goes back.
+
+    Loops of one process usually share one clock. A loop with a clock of its own, as
+    tests have, may begin earlier than the one before it ended: then time goes on from
+    there, so that what was to end after some seconds ends after at most so many, and
+    nothing becomes younger. Where the new loop is ahead, those seconds are over sooner.
+
+    Attributes:
+        loop: The loop that was running when the clock was last read.
+        read: Returns the time in seconds, for as long as that loop is running. Asking
+            it whether it is takes less time than asking which one is.
+    """
+
+    __slots__ = ("_offset", "loop", "read")
+
+    def __init__(self) -> None:
+        no_loop: Any = _NoLoop()
+        self.loop: AbstractEventLoop = no_loop
+        self.read: Callable[[], float] = no_loop.time
+        self._offset = 0.0
+
+    def now(self) -> float:
+        """Return the time in seconds; a loop must be running."""
+        if not self.loop.is_running():
+            self._follow(running_loop())
+        return self.read()
+
+    def last(self) -> float:
+        """Return the time in seconds, also where no loop is running."""
+        loop = _get_running_loop()
+        if loop is not None and not self.loop.is_running():
+            self._follow(loop)
+        return self.read()
+
+    def _follow(self, loop: AbstractEventLoop) -> None:
+        if not isinstance(self.loop, _NoLoop):
+            self._offset += max(0.0, self.loop.time() - loop.time())
+        self.loop = loop
+        time, offset = loop.time, self._offset
+        self.read = (lambda: time() + offset) if offset else time

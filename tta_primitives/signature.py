@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from tta_primitives.context import WorkflowContext
+
 __all__ = [
     "StepSignature",
     "bind_extras",
     "check_method",
     "function_name",
+    "of_both",
     "read_signature",
+    "wants_context",
 ]
 
 _CONTEXT_NAMES = frozenset({"context", "ctx"})
@@ -74,6 +78,69 @@ def read_signature(function: Callable[..., Any]) -> StepSignature:
     extras = tuple(p for p in rest[takes_context:] if not _is_variadic(p))
     required = frozenset(p.name for p in extras if p.default is p.empty)
     return StepSignature(takes_context, extras, required, is_async, is_stream)
+
+
+def wants_context(option: str, function: Callable[..., Any]) -> bool:
+    """Tell whether a function is f(input, context); f(input) is the other way to be.
+
+    Args:
+        option: What it was given as, for the message.
+        function: Any callable, sync or async.
+
+    Raises:
+        TypeError: It is no function, or has other parameters without a default.
+    """
+    signature = _read_option(option, function)
+    if signature.required:
+        raise _wants_more(option, function, signature.required)
+    return signature.takes_context
+
+
+def of_both(
+    option: str, function: Callable[..., Any]
+) -> Callable[[Any, WorkflowContext], Any]:
+    """Return f(input) or f(input, context) as a function of both.
+
+    Here the second parameter may have any name, if it has no default.
+
+    Args:
+        option: What it was given as, for the message.
+        function: Any sync callable.
+
+    Raises:
+        TypeError: It is no function, is async, or has further parameters without a
+            default.
+    """
+    signature = _read_option(option, function)
+    if signature.is_async or signature.is_stream:
+        msg = f"{option}={function!r} must not be async: it is asked before every call"
+        raise TypeError(msg)
+    more = signature.required
+    if not signature.takes_context and len(more) == 1:
+        parameter = signature.extras[0]
+        if parameter.name in more and parameter.kind in _POSITIONAL:
+            return function
+    if more:
+        raise _wants_more(option, function, more)
+    return function if signature.takes_context else lambda value, _: function(value)
+
+
+def _read_option(option: str, function: Callable[..., Any]) -> StepSignature:
+    # A primitive is called with an input and a context, too, but is to be awaited.
+    if not callable(function) or hasattr(function, "execute"):
+        msg = f"{option}={function!r} must be a function, f(input) or f(input, context)"
+        raise TypeError(msg)
+    return read_signature(function)
+
+
+def _wants_more(
+    option: str, function: Callable[..., Any], required: frozenset[str]
+) -> TypeError:
+    extras = ", ".join(sorted(required))
+    return TypeError(
+        f"{option}={function_name(function)} must be f(input) or f(input, context), "
+        f"and wants {extras} as well"
+    )
 
 
 def bind_extras(

@@ -63,7 +63,7 @@ WRONG = [
         r"^copy='shallow' must be one of 'auto',",
     ),
     ({"fail_open": None}, TypeError, r"^fail_open=None must be True or False"),
-    ({"key_fn": "id"}, TypeError, r"^key_fn='id' must be a function of"),
+    ({"key_fn": "id"}, TypeError, r"^key_fn='id' must be a function, f\(input\) or"),
     ({"key_fn": llm}, TypeError, r"^key_fn=<function llm .* must not be async"),
     ({"key_fn": lambda: 1}, TypeError, r"no first parameter for the input"),
     ({"namespace": ""}, ValueError, r"^namespace='' must be a non-empty text"),

@@ -336,7 +336,7 @@ def test_a_moment_on_another_clock_wedges_nothing() -> None:
 @virtual
 async def test_a_loop_that_was_held_up_loses_no_answer() -> None:
     """An answer that has come in is seen, however late the loop looks."""
-    from tta_primitives.redis_watch import Watch
+    from tta_primitives.redis_link.watch import Watch
 
     loop = asyncio.get_running_loop()
     answer = loop.create_future()
@@ -357,7 +357,7 @@ async def test_a_loop_that_was_held_up_loses_no_answer() -> None:
 @virtual
 async def test_a_limit_leaves_the_task_as_it_was() -> None:
     """No cancellation stays behind, and one from outside wins."""
-    from tta_primitives.redis_watch import Watch
+    from tta_primitives.redis_link.watch import Watch
 
     watch = Watch(asyncio.get_running_loop())
     task = asyncio.current_task()
@@ -380,7 +380,7 @@ async def test_a_limit_leaves_the_task_as_it_was() -> None:
 @virtual
 async def test_shorter_limits_are_kept_beside_longer_ones() -> None:
     """One timer serves all, whichever was first."""
-    from tta_primitives.redis_watch import Watch
+    from tta_primitives.redis_link.watch import Watch
 
     watch = Watch(asyncio.get_running_loop())
 
@@ -396,7 +396,7 @@ async def test_shorter_limits_are_kept_beside_longer_ones() -> None:
 @virtual
 async def test_a_limit_that_ends_between_two_ticks_of_the_clock_is_kept() -> None:
     """Rounding makes a timer early; it is not set again and again for nothing."""
-    from tta_primitives.redis_watch import Watch
+    from tta_primitives.redis_link.watch import Watch
 
     watch = Watch(asyncio.get_running_loop())
     for number in range(1, 200):

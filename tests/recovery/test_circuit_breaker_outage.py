@@ -33,8 +33,7 @@ from tta_primitives import WorkflowContext, step
 from tta_primitives.door import Observer, listening
 from tta_primitives.errors import CircuitIsolatedError, CircuitOpenError
 from tta_primitives.recovery import CircuitBreakerPrimitive, TimeoutPrimitive
-from tta_primitives.redis_batches import COMMAND_SECONDS
-from tta_primitives.redis_link import COOL_DOWN_SECONDS, LinkDownError
+from tta_primitives.redis_link import COMMAND_SECONDS, COOL_DOWN_SECONDS, LinkDownError
 
 
 class Slow(FakeAsyncRedis):

@@ -15,7 +15,7 @@ from tta_primitives.performance import freshness
 from tta_primitives.performance.copying import twin_of_error
 from tta_primitives.performance.freshness import Slip
 from tta_primitives.performance.leases import Lease, turn
-from tta_primitives.performance.memory import Entry, LoopClock, MemoryStorage
+from tta_primitives.performance.memory import Entry, MemoryStorage
 from tta_primitives.performance.policy import check_options
 from tta_primitives.performance.records import CacheStats, Counts, Record
 from tta_primitives.performance.shelves import (
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from tta_primitives.loops import LoopClock
     from tta_primitives.performance.policy import KeyFunction, TagFunction
     from tta_primitives.performance.serializers import Serializer
     from tta_primitives.performance.storage import Storage

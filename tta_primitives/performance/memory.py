@@ -2,69 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tta_primitives.arguments import check_count
+from tta_primitives.loops import LoopClock
 from tta_primitives.performance.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
-__all__ = ["CopiedEntry", "Entry", "LoopClock", "MemoryStorage"]
-
-
-class _NoLoop:
-    """Stands for the loop where there is none to read the time from."""
-
-    def is_running(self) -> bool:
-        return False
-
-    def time(self) -> float:
-        return 0.0
-
-
-_NO_LOOP = _NoLoop()
-
-
-class LoopClock:
-    """The time of whichever event loop is running; it never goes back.
-
-    Loops of one process usually share one clock. A loop with a clock of its own, as
-    tests have, may begin earlier than the one before it ended: then time goes on from
-    there, so that an entry never becomes younger. Where the new loop is ahead, entries
-    age by the difference.
-
-    Attributes:
-        loop: The loop whose own time is this clock's time; one that never runs if
-            the times differ.
-        read: That loop's `time`.
-    """
-
-    __slots__ = ("_last", "_offset", "loop", "read")
-
-    def __init__(self) -> None:
-        no_loop: Any = _NO_LOOP
-        self.loop: asyncio.AbstractEventLoop = no_loop
-        self.read: Callable[[], float] = no_loop.time
-        self._last: asyncio.AbstractEventLoop | None = None
-        self._offset = 0.0
-
-    def now(self) -> float:
-        """Return the time, in seconds; a loop must be running."""
-        loop = asyncio.get_running_loop()
-        if loop is not self._last:
-            self._follow(loop)
-        return loop.time() + self._offset
-
-    def _follow(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._last is not None:
-            self._offset += max(0.0, self._last.time() - loop.time())
-        self._last = loop
-        shown: Any = _NO_LOOP if self._offset else loop
-        self.loop, self.read = shown, shown.time
+__all__ = ["CopiedEntry", "Entry", "MemoryStorage"]
 
 
 class Entry:

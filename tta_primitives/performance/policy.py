@@ -25,7 +25,7 @@ from tta_primitives.performance.serializers import (
 from tta_primitives.performance.storage import LeaseStorage, Storage
 from tta_primitives.recovery.classify import ErrorFilter, check_filter, matches
 from tta_primitives.redis_link import is_redis
-from tta_primitives.signature import function_name, read_signature
+from tta_primitives.signature import function_name, of_both
 
 if TYPE_CHECKING:
     from tta_primitives.context import WorkflowContext
@@ -209,16 +209,7 @@ def _check_key_fn(
 ) -> Callable[[Any, WorkflowContext], object] | None:
     if value is None:
         return None
-    if not callable(value):
-        msg = f"key_fn={value!r} must be a function of (input, context), or None"
-        raise TypeError(msg)
-    signature = read_signature(value)
-    if signature.is_async:
-        msg = f"key_fn={value!r} must not be async: it runs before every hit"
-        raise TypeError(msg)
-    if signature.takes_context or signature.required:
-        return value
-    return lambda input_data, _: value(input_data)
+    return of_both("key_fn", cast("Callable[..., Any]", value))
 
 
 def _check_namespace(value: object) -> str | None:

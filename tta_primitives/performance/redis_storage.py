@@ -28,8 +28,7 @@ from tta_primitives.performance.redis_records import (
     encoded,
     wall_now,
 )
-from tta_primitives.redis_link import Lookup, Script, link_to
-from tta_primitives.redis_packed import PACKED
+from tta_primitives.redis_link import PACKED, Lookup, Script, link_to
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping, Sequence
@@ -86,8 +85,9 @@ _READ = Script(
 -- the limit of all. Of each the record, false if it is none, -1 if it is no text, -2 if
 -- it is too long, -3 if it is to be asked for again.
 local limit, prefix, room = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local get, byte = redis.pcall, string.byte
 local function counts(record)
-  if string.sub(record, 1, 4) ~= 'tta1' then return true end
+  if byte(record, 41) == 0 or string.sub(record, 1, 4) ~= 'tta1' then return true end
   local at, stamp = 42, tonumber(string.sub(record, 5, 20)) or 0
   for _ = 1, string.byte(record, 41) or 0 do
     local length = string.byte(record, at)
@@ -99,8 +99,8 @@ local function counts(record)
   return true
 end
 local answers = {}
-for i = 1, #KEYS do
-  local record = room > 0 and redis.pcall('GETRANGE', KEYS[i], 0, limit)
+for i, key in ipairs(KEYS) do
+  local record = room > 0 and get('GETRANGE', key, 0, limit)
   if not record then
     answers[i] = -3
   elseif type(record) ~= 'string' then

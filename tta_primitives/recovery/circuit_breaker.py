@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, cast, overload
 from tta_primitives.cancellation import is_cancellation
 from tta_primitives.door import closing, emit, is_listening, log_once
 from tta_primitives.errors import CircuitIsolatedError, CircuitOpenError
+from tta_primitives.loops import LoopClock
 from tta_primitives.namespace import namespace_of
 from tta_primitives.primitive import In, Open, Out, Wrapper, as_operand
 from tta_primitives.recovery.circuit_policy import (
@@ -20,7 +21,6 @@ from tta_primitives.recovery.circuit_policy import (
 )
 from tta_primitives.recovery.circuit_shared import SharedCircuit, SharedTicket
 from tta_primitives.recovery.circuit_state import Circuit, Closed, Probe
-from tta_primitives.recovery.circuit_windows import LoopTime
 from tta_primitives.recovery.options import changed
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ class CircuitBreakerPrimitive(Wrapper[In, Out]):
         is_special = self._is_timed or policy.failure_if_result is not None
         is_plain = not (is_shared or is_special or primitive._needs_position)
         self._circuit = Circuit(policy, is_plain=is_plain)
-        self._clock = LoopTime()
+        self._clock = LoopClock()
         if is_shared:
             self._reads_deadline = True
             namespace = policy.namespace or namespace_of(primitive)

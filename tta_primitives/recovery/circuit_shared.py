@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from tta_primitives.context import WorkflowContext
+    from tta_primitives.loops import LoopClock
     from tta_primitives.recovery.circuit_policy import Policy, Vote
     from tta_primitives.recovery.circuit_state import Change, Circuit, Ticket
-    from tta_primitives.recovery.circuit_windows import LoopTime
     from tta_primitives.redis_link import Script
 
 __all__ = ["SharedCircuit", "SharedTicket"]
@@ -110,7 +110,7 @@ class SharedCircuit:
         policy: Policy,
         namespace: str,
         circuit: Circuit,
-        clock: LoopTime,
+        clock: LoopClock,
         tell: _Tell,
     ) -> None:
         self._link = link_to("storage", policy.storage)

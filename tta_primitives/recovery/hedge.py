@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, cast, overload
 
 from tta_primitives.arguments import check_count, seconds
-from tta_primitives.branching import _wants_context
 from tta_primitives.door import closing
 from tta_primitives.primitive import In, Open, Out, Wrapper, as_operand, plans
 from tta_primitives.recovery.budget import RetryBudget
@@ -14,6 +13,7 @@ from tta_primitives.recovery.classify import ErrorFilter, check_filter
 from tta_primitives.recovery.hedge_race import HedgeOutcome, Race, Skip, StreamRace
 from tta_primitives.recovery.latency import Latencies, Quantile
 from tta_primitives.recovery.options import changed
+from tta_primitives.signature import wants_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -158,7 +158,7 @@ class HedgePrimitive(Wrapper[In, Out]):
         self.max_hedges = check_count("max_hedges", max_hedges, minimum=1)
         self.hedge_on = check_filter("hedge_on", hedge_on)
         self.hedge_if = hedge_if
-        self._asks_with_context = hedge_if is not None and _wants_context(
+        self._asks_with_context = hedge_if is not None and wants_context(
             "hedge_if", hedge_if
         )
         self.alternatives = _check_alternatives(alternatives, max_hedges)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import math
 from asyncio import get_running_loop
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from tta_primitives.recovery.rate_algorithms import SLACK, Algorithm, Limit
 from tta_primitives.recovery.rate_queue import Lane, LanesByLoop
 from tta_primitives.recovery.rate_shared import SharedLimit
 from tta_primitives.redis_link import link_to
+from tta_primitives.signature import of_both
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
@@ -37,8 +37,12 @@ if TYPE_CHECKING:
 
 __all__ = ["RateLimitOptions", "RateLimitPrimitive", "RateLimitStats"]
 
-Cost: TypeAlias = "float | Callable[[Any, WorkflowContext], float]"
-Key: TypeAlias = "Callable[[Any, WorkflowContext], Hashable]"
+Cost: TypeAlias = (
+    "float | Callable[[Any], float] | Callable[[Any, WorkflowContext], float]"
+)
+Key: TypeAlias = (
+    "Callable[[Any], Hashable] | Callable[[Any, WorkflowContext], Hashable]"
+)
 
 _ALGORITHMS: Final = ("token_bucket", "leaky_bucket", "sliding_window")
 _TOO_MANY_REQUESTS: Final = 429
@@ -127,11 +131,11 @@ class RateLimitPrimitive(Wrapper[In, Out]):
         burst: Of a token bucket, how many units it holds: None for `rate`, but at least
             1. Of a leaky bucket, how many units may be in it at a time, waiting ones
             included: None for any number. A sliding window has none.
-        cost: The units that a call takes, or a function of input and context that
-            returns them: tokens of a prompt, for instance.
+        cost: The units that a call takes, or f(input) or f(input, context) that returns
+            them: tokens of a prompt, for instance.
         max_wait: How long a call may wait, in seconds; 0 to reject at once, None for as
             long as it takes.
-        key: A function of input and context that returns whose call it is, such as a
+        key: f(input) or f(input, context) that returns whose call it is, such as a
             tenant: each key has a limit of its own. None for one limit for all.
         penalize_on: Which errors close the limit: a type, a tuple of types, or a
             predicate; without a Retry-After for as long as one unit takes. None for
@@ -208,7 +212,7 @@ class RateLimitPrimitive(Wrapper[In, Out]):
         self.cost = self._check_cost(cost)
         self._units = 0.0 if callable(cost) else float(cost)
         self.max_wait = _check_wait(max_wait)
-        self.key = _check_function("key", key)
+        self.key = key
         self.penalize_on = (
             None if penalize_on is None else check_filter("penalize_on", penalize_on)
         )
@@ -218,6 +222,8 @@ class RateLimitPrimitive(Wrapper[In, Out]):
         self.namespace = _check_namespace(namespace)
         is_one = key is None and storage is None
         self._is_plain = is_one and not callable(cost)
+        self._ask_cost = of_both("cost", cost) if callable(cost) else None
+        self._ask_key = None if key is None else of_both("key", key)
         if primitive is not None:
             self._wrap(as_operand(primitive))
 
@@ -235,9 +241,7 @@ class RateLimitPrimitive(Wrapper[In, Out]):
         return max(1.0, self.rate) if self.algorithm == "token_bucket" else math.inf
 
     def _check_cost(self, cost: Cost) -> Cost:
-        if callable(cost):
-            return cast("Cost", _check_function("cost", cost))
-        return self._checked_units("cost", cost)
+        return cost if callable(cost) else self._checked_units("cost", cost)
 
     def _checked_units(self, name: str, value: object) -> float:
         capacity = self._limit.capacity
@@ -324,11 +328,11 @@ class RateLimitPrimitive(Wrapper[In, Out]):
         """Let a call start when it may; return its key."""
         self._wrapped()
         units, key = self._units, None
-        if callable(self.cost):
-            asked = self.cost(input_data, context)
+        if self._ask_cost is not None:
+            asked = self._ask_cost(input_data, context)
             units = self._checked_units("cost(input, context)", asked)
-        if self.key is not None:
-            key = _checked_key(self.key(input_data, context))
+        if self._ask_key is not None:
+            key = _checked_key(self._ask_key(input_data, context))
         shared = self._shared
         if shared is not None and (
             await self._enter_shared(shared, key, units, context)
@@ -503,15 +507,6 @@ def _check_burst(burst: object, algorithm: Algorithm) -> float | None:
 
 def _check_wait(max_wait: float | timedelta | None) -> float | None:
     return None if max_wait is None else seconds("max_wait", max_wait, zero=True)
-
-
-def _check_function(name: str, value: object) -> Callable[..., Any] | None:
-    if value is not None and (
-        not callable(value) or inspect.iscoroutinefunction(value)
-    ):
-        msg = f"{name}={value!r} must be a sync function of input and context"
-        raise TypeError(msg)
-    return value
 
 
 def _check_namespace(value: object) -> str | None:

@@ -25,6 +25,7 @@ from tta_primitives.errors import TimeoutExceededError
 from tta_primitives.loops import now
 from tta_primitives.primitive import In, Open, Out, Wrapper, as_operand, labels
 from tta_primitives.recovery.alternatives import FallbackOutcome, as_alternative
+from tta_primitives.signature import of_both
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -36,8 +37,9 @@ __all__ = ["TimeoutPrimitive", "TimeoutStats"]
 
 _Coroutine = types.CoroutineType
 
+Time: TypeAlias = "float | timedelta"
 Limit: TypeAlias = (
-    "float | timedelta | Callable[[Any, WorkflowContext], float | timedelta]"
+    "Time | Callable[[Any], Time] | Callable[[Any, WorkflowContext], Time]"
 )
 
 
@@ -88,7 +90,7 @@ class TimeoutPrimitive(Wrapper[In, Out]):
 
     Args:
         primitive: A primitive or a function; without it the timeout is open.
-        timeout_seconds: The limit in seconds, or a function of input and context that
+        timeout_seconds: The limit in seconds, or f(input) or f(input, context) that
             returns it; if it returns 0 or less the time is up before the start.
         fallback: A primitive, a function or a plain value that answers when the time
             is up; None for an error.
@@ -180,7 +182,8 @@ class TimeoutPrimitive(Wrapper[In, Out]):
         self._ask: Callable[[Any, WorkflowContext], float | timedelta] | None = None
         self._limit = 0.0
         if callable(timeout_seconds):
-            self._ask = timeout_seconds
+            self._ask = of_both("timeout_seconds", timeout_seconds)
+            self._asks = timeout_seconds
         else:
             self._limit = seconds("timeout_seconds", timeout_seconds)
         self._fallback = None if fallback is None else as_alternative(fallback)
@@ -221,7 +224,7 @@ class TimeoutPrimitive(Wrapper[In, Out]):
 
     def options(self) -> dict[str, Any]:
         """Return the limit."""
-        return {"timeout_seconds": self._limit if self._ask is None else self._ask}
+        return {"timeout_seconds": self._limit if self._ask is None else self._asks}
 
     @property
     def stats(self) -> TimeoutStats:

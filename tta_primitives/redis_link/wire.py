@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-    from tta_primitives.redis_batches import Parts
+    from tta_primitives.redis_link.batches import Parts
 
 __all__ = ["Wire"]
 

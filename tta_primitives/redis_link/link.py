@@ -12,23 +12,21 @@ import inspect
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
-from tta_primitives.redis_batches import Batches, LinkDownError, Lookup, Script
-from tta_primitives.redis_packed import unpacked
-from tta_primitives.redis_watch import Watch
-from tta_primitives.redis_wire import Wire
+from tta_primitives.redis_link.batches import Batches, LinkDownError
+from tta_primitives.redis_link.packed import unpacked
+from tta_primitives.redis_link.watch import Watch
+from tta_primitives.redis_link.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine, Sequence
 
     from redis.asyncio import Redis
 
-    from tta_primitives.redis_batches import Parts
+    from tta_primitives.redis_link.batches import Lookup, Parts, Script
 
 __all__ = [
-    "LinkDownError",
-    "Lookup",
+    "COOL_DOWN_SECONDS",
     "RedisLink",
-    "Script",
     "is_redis",
     "link_to",
 ]
@@ -119,7 +117,7 @@ class RedisLink:
         """Ask about one key; all keys of one iteration are handed to one script.
 
         Args:
-            lookup: What is asked. Equal ones are answered together.
+            lookup: What is asked. Who gives the same object is answered together.
             key: The key.
 
         Returns:
@@ -182,7 +180,7 @@ class RedisLink:
 
         Args:
             script: What to run: it returns a list with one answer for each of `KEYS`,
-                as it is or as `redis_packed` makes a text of it. For the first it has
+                as it is or as `packed` makes a text of it. For the first it has
                 one; for others it may have `AGAIN`, and is run again for those.
             keys: Its `KEYS`.
             arguments: Its `ARGV`.

@@ -11,7 +11,7 @@ import asyncio
 import types
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tta_primitives.deadline import _Alarm, _Thrown
+from tta_primitives.deadline import Alarm, Thrown
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
@@ -38,7 +38,7 @@ class Watch:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._dues: dict[_Alarm, float] = {}
+        self._dues: dict[Alarm, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     @types.coroutine
@@ -58,14 +58,14 @@ class Watch:
             pending = awaited.send(None)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
-        alarm = _Alarm()
+        alarm = Alarm()
         self._set(alarm, self.loop.time() + seconds)
         try:
             # Its first wait is handed through; from then on it is delegated to.
             try:
                 yield pending
             except BaseException as error:  # noqa: BLE001 - it is thrown in just below
-                rest: Any = _Thrown(awaited, error)
+                rest: Any = Thrown(awaited, error)
             else:
                 rest = awaited
             value: T = yield from rest
@@ -82,7 +82,7 @@ class Watch:
         alarm.off()
         return value
 
-    def _set(self, alarm: _Alarm, due: float) -> None:
+    def _set(self, alarm: Alarm, due: float) -> None:
         self._dues[alarm] = due
         if self._timer is None:
             self._timer = self.loop.call_at(due, self)
@@ -104,7 +104,7 @@ class Watch:
         waiting = [due for due in self._dues.values() if due > now]
         self._timer = self.loop.call_at(min(waiting), self) if waiting else None
 
-    def _ring(self, late: list[_Alarm]) -> None:
+    def _ring(self, late: list[Alarm]) -> None:
         for alarm in late:
             if alarm in self._dues:
                 alarm()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import types
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
@@ -62,19 +62,29 @@ class Script:
         self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-class Lookup(NamedTuple):
+class Lookup:
     """A question about a key that a script answers for many keys at once.
 
-    Attributes:
+    What is asked by the same object is answered together.
+
+    Args:
         script: Returns a list with one answer for each of its `KEYS`.
         arguments: Its `ARGV`.
         alone: Returns the command that is sent instead for one key alone; None if it is
             the script then, too.
     """
 
-    script: Script
-    arguments: Parts
-    alone: Callable[[str], Parts] | None = None
+    __slots__ = ("alone", "arguments", "script")
+
+    def __init__(
+        self,
+        script: Script,
+        arguments: Parts,
+        alone: Callable[[str], Parts] | None = None,
+    ) -> None:
+        self.script = script
+        self.arguments = arguments
+        self.alone = alone
 
 
 class Sender(Protocol):
@@ -321,8 +331,9 @@ def _questions(
         for at in range(0, len(askers), COMMANDS):
             some = askers[at : at + COMMANDS]
             keys = [key for key, _ in some]
-            script, arguments, _ = lookup
-            asked = sender.ask_script(script, keys, arguments, COMMAND_SECONDS)
+            asked = sender.ask_script(
+                lookup.script, keys, lookup.arguments, COMMAND_SECONDS
+            )
             yield asked, some
     for train in _trains(commands):
         asked = sender.ask_all([parts for parts, _ in train], COMMAND_SECONDS)
