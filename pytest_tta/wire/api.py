@@ -1,0 +1,126 @@
+"""What a provider's API has to be able to do; one class for each implements it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pytest_tta.wire.exchange import WireAnswer
+    from tta_primitives.llm import LLMRequest, LLMResponse
+
+__all__ = ["Api", "ErrorKind", "Said"]
+
+ErrorKind: TypeAlias = Literal[
+    "bad_request",
+    "context_length",
+    "content_filter",
+    "bad_tool_call",
+    "auth",
+    "billing",
+    "permission",
+    "not_found",
+    "timeout",
+    "conflict",
+    "too_large",
+    "unprocessable",
+    "rate_limit",
+    "quota",
+    "spend_limit",
+    "server_error",
+    "overloaded",
+    "gateway_timeout",
+]
+"""What went wrong, in no vendor's words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What a model says, in no vendor's words.
+
+    Attributes:
+        response: The whole answer: text, tool calls, why it ended, usage, model.
+        timeline: The text in pieces, each with its seconds after the head; None for
+            words that come all at once. What is not streamed comes with the last.
+        delay: Seconds until the head.
+    """
+
+    response: LLMResponse
+    timeline: tuple[tuple[float, str], ...] | None = None
+    delay: float = 0.0
+
+
+class Api(Protocol):
+    """One API of a provider: how it is asked, and how it answers.
+
+    Attributes:
+        name: The provider and the API, such as `openai.chat`.
+    """
+
+    name: str
+
+    def serves(self, method: str, path: str, /) -> bool:
+        """Tell whether a request is for this API.
+
+        Args:
+            method: `POST`, for instance.
+            path: The path of the URL, without the query.
+        """
+        ...
+
+    def request(self, body: Mapping[str, Any], /) -> LLMRequest:
+        """Return what is asked, in no vendor's words.
+
+        Args:
+            body: The JSON of the request.
+
+        Raises:
+            ValueError: The provider would refuse it; the text is the reason.
+        """
+        ...
+
+    def streams(self, body: Mapping[str, Any], /) -> bool:
+        """Tell whether a request asks for a stream."""
+        ...
+
+    def answer(self, said: Said, body: Mapping[str, Any], number: int, /) -> WireAnswer:
+        """Return the answer as the provider writes it, a stream if one is asked for.
+
+        Equal arguments give equal bytes: ids come from the number, dates from a fixed
+        day. Of a stream, every event is a part of the body of its own.
+
+        Args:
+            said: What the model says.
+            body: The JSON of the request.
+            number: Which request it is, from 1.
+        """
+        ...
+
+    def empty(self, body: Mapping[str, Any], number: int, /) -> WireAnswer:
+        """Return an answer without any choice or content, as providers sometimes do."""
+        ...
+
+    def error(
+        self,
+        kind: ErrorKind,
+        /,
+        *,
+        status: int | None = None,
+        message: str | None = None,
+        headers: Iterable[tuple[str, str]] = (),
+    ) -> WireAnswer:
+        """Return an error as the provider writes it.
+
+        Args:
+            kind: What went wrong.
+            status: The HTTP status; the one that goes with the kind unless given.
+            message: What the error says; what the provider would say unless given.
+            headers: Further headers.
+        """
+        ...
+
+    def error_event(self, kind: ErrorKind, message: str | None = None, /) -> bytes:
+        """Return an error as it comes in the middle of a stream."""
+        ...
