@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pytest_tta.wire.exchange import WireAnswer
     from tta_primitives.llm import LLMRequest, LLMResponse
 
-__all__ = ["Api", "ErrorKind", "Said"]
+__all__ = ["Api", "ErrorKind", "Said", "WireFault", "WireStrike"]
 
 ErrorKind: TypeAlias = Literal[
     "bad_request",
@@ -123,4 +123,33 @@ class Api(Protocol):
 
     def error_event(self, kind: ErrorKind, message: str | None = None, /) -> bytes:
         """Return an error as it comes in the middle of a stream."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireStrike:
+    """One fault acting on one request.
+
+    Attributes:
+        api: The API that was asked.
+        body: The JSON of the request.
+        number: Which request to the wire it is, from 1.
+        said: What the model would have said.
+    """
+
+    api: Api
+    body: Mapping[str, Any]
+    number: int
+    said: Said
+
+    def answer(self) -> WireAnswer:
+        """Return what would have been answered without the fault."""
+        return self.api.answer(self.said, self.body, self.number)
+
+
+class WireFault(Protocol):
+    """What a fault can do to an answer, whichever fault it is."""
+
+    def on_wire(self, strike: WireStrike, /) -> WireAnswer:
+        """Return what is answered instead."""
         ...
