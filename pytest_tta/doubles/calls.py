@@ -87,6 +87,11 @@ class LLMCall(RecordedCall):
         return LLMRequest.of(self.input)  # type: ignore[arg-type]  # checked there
 
     @property
+    def title(self) -> str:
+        """What was called, in a few words."""
+        return f"call {self.number} of {self.path!r}"
+
+    @property
     def text(self) -> str:
         """All that was said to the model, or the input as text if it is no request."""
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_tta.doubles.calls import CallLog, LLMCall, scripted_at
@@ -19,7 +20,7 @@ from pytest_tta.doubles.replies import (
     is_error,
     say,
 )
-from pytest_tta.doubles.rules import Contains, Holds, InputIs, Rule, Scope
+from pytest_tta.doubles.rules import Contains, Holds, InputIs, Rule, RuleBook, Scope
 from pytest_tta.doubles.schema import generate
 from pytest_tta.doubles.sites import Site
 from pytest_tta.doubles.unexpected import UnexpectedCall
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["LLMDouble", "Script"]
 
 _ANY: Any = object()
-_SHOWN_RULES = 3
 
 
 class Script:
@@ -70,7 +70,7 @@ class Script:
             TypeError: It is none of these.
             ValueError: The path has an empty label.
         """
-        return Script(self._rules, Scope(Site.of(place), self._scope.conditions))
+        return Script(self._rules, replace(self._scope, site=Site.of(place)))
 
     def when(
         self,
@@ -100,7 +100,7 @@ class Script:
             msg = "when() needs a condition: a function, contains= or input="
             raise TypeError(msg)
         conditions = (*self._scope.conditions, *added)
-        return Script(self._rules, Scope(self._scope.site, conditions))
+        return Script(self._rules, replace(self._scope, conditions=conditions))
 
     def reply(
         self,
@@ -261,18 +261,23 @@ class LLMDouble(Script, Interceptor):
     """
 
     def __init__(self, *, seed: int | str = 0) -> None:
-        super().__init__([], Scope())
+        self._book = RuleBook("llm")
+        super().__init__(self._book.rules, Scope())
         self._seed = seed
         self._calls: list[LLMCall] = []
         self._counts: Counter[str] = Counter()
         self._seen: dict[str, None] = {}
         self._usage = Usage()
-        self.problems: list[UnexpectedCall] = []
 
     @property
     def calls(self) -> CallLog[LLMCall]:
         """The calls that were answered, or should have been, in order."""
         return CallLog(self._calls)
+
+    @property
+    def problems(self) -> list[UnexpectedCall]:
+        """The calls that nobody expected."""
+        return self._book.problems
 
     @property
     def usage(self) -> Usage:
@@ -292,9 +297,7 @@ class LLMDouble(Script, Interceptor):
 
     def verify(self) -> list[str]:
         """Return what went wrong: unexpected calls, and rules used too seldom."""
-        seen = list(self._seen)
-        unused = (rule.complaint(seen) for rule in self._rules)
-        return [*map(str, self.problems), *(one for one in unused if one is not None)]
+        return self._book.verify(list(self._seen))
 
     def __repr__(self) -> str:
         return f"<LLMDouble rules={len(self._rules)} calls={len(self._calls)}>"
@@ -322,8 +325,7 @@ class LLMDouble(Script, Interceptor):
         self._seen[path := call.path] = None
         if isinstance(call.primitive, _ScriptedPrimitive):
             return False
-        sites = (rule.scope.site for rule in self._rules)
-        return any(s is not None and bool(s.rank(path, call.primitive)) for s in sites)
+        return self._book.names(path, call.primitive)
 
     async def answer(
         self,
@@ -377,47 +379,9 @@ class LLMDouble(Script, Interceptor):
         number = self._counts[path]
         call = LLMCall.of(number, path, input_data, context, is_stream=is_stream)
         self._calls.append(call)
-        try:
-            rule = self._rule_for(call, primitive)
-        except UnexpectedCall as error:
-            self.problems.append(error)
-            raise
-        rule.used += 1
+        rule = self._book.take(call, primitive)
         self._usage += rule.reply.usage or Usage()
         return call, rule
-
-    def _rule_for(self, call: LLMCall, primitive: WorkflowPrimitive[Any, Any]) -> Rule:
-        """Return the most specific rule that answers a call, the first of equals."""
-        __tracebackhide__ = True
-        ranked = ((rule.scope.rank(call.path, primitive), rule) for rule in self._rules)
-        here = [(rank, rule) for rank, rule in ranked if rank is not None]
-        here.sort(key=lambda one: one[0], reverse=True)
-        missed: list[tuple[Rule, list[str]]] = []
-        for _, rule in here:
-            reasons = rule.mismatches(call)
-            if not reasons:
-                return rule
-            missed.append((rule, reasons))
-        raise UnexpectedCall(self._complaint(call, missed))
-
-    def _complaint(self, call: LLMCall, missed: list[tuple[Rule, list[str]]]) -> str:
-        what = f"call {call.number} of {call.path!r} was not scripted"
-        lines = [
-            f"{what} (at {call.at:g} s on the loop's clock)",
-            f"  input: {shorten(call.input)}",
-        ]
-        missed.sort(key=lambda one: len(one[1]))
-        for rule, reasons in missed[:_SHOWN_RULES]:
-            lines += [f"  near: {rule}", f"        but {' and '.join(reasons)}"]
-        if not missed:
-            lines.append(self._elsewhere())
-        return "\n".join(lines)
-
-    def _elsewhere(self) -> str:
-        if not self._rules:
-            return "  nothing is scripted; write for instance llm.reply('Hello')"
-        shown = [f"    {rule}" for rule in self._rules[:_SHOWN_RULES]]
-        return "\n".join(["  no rule names this place; there are rules for:", *shown])
 
     def _asked(self, call: LLMCall) -> Asked:
         seed = f"{self._seed}/{call.path}/{call.number}"

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from pytest_tta.doubles.sites import Site
     from tta_primitives.primitive import WorkflowPrimitive
 
-__all__ = ["Contains", "Holds", "InputIs", "Rule", "Scope"]
+__all__ = ["Contains", "Holds", "InputIs", "Rule", "RuleBook", "Scope"]
+
+_SHOWN_RULES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +82,15 @@ class Scope:
     Attributes:
         site: The place, None for every place that the double answers.
         conditions: What must hold there.
+        speaker: What answers, as a test writes it.
     """
 
     site: Site | None = None
     conditions: tuple[Contains | InputIs | Holds, ...] = ()
+    speaker: str = "llm"
 
     def rank(
-        self, path: str, primitive: WorkflowPrimitive[Any, Any]
+        self, path: str, primitive: WorkflowPrimitive[Any, Any] | None
     ) -> tuple[int, ...] | None:
         """Return how specific this is at a position, None where it does not apply."""
         where = (0, 0) if self.site is None else self.site.rank(path, primitive)
@@ -98,7 +102,9 @@ class Scope:
         return [reason for reason in reasons if reason is not None]
 
     def __repr__(self) -> str:
-        shown = "llm" if self.site is None else f"llm.at({self.site!r})"
+        shown = self.speaker
+        if self.site is not None:
+            shown += f".at({self.site!r})"
         if self.conditions:
             shown += f".when({', '.join(map(repr, self.conditions))})"
         return shown
@@ -188,6 +194,81 @@ class Rule:
 
     def __str__(self) -> str:
         return f"{self.scripted_at}: {self!r}"
+
+
+class RuleBook:
+    """The rules of one double, and the calls that none of them answered.
+
+    Args:
+        speaker: The double, as a test writes it.
+    """
+
+    def __init__(self, speaker: str) -> None:
+        self.rules: list[Rule] = []
+        self.problems: list[UnexpectedCall] = []
+        self._speaker = speaker
+
+    def names(self, path: str, primitive: WorkflowPrimitive[Any, Any]) -> bool:
+        """Tell whether a rule is for this place, rather than for any."""
+        sites = (rule.scope.site for rule in self.rules)
+        return any(
+            site is not None and bool(site.rank(path, primitive)) for site in sites
+        )
+
+    def take(
+        self, call: LLMCall, primitive: WorkflowPrimitive[Any, Any] | None
+    ) -> Rule:
+        """Use the most specific rule that answers a call, the first of equals.
+
+        Args:
+            call: The call.
+            primitive: What was called, None if that is no primitive.
+
+        Raises:
+            UnexpectedCall: There is none; it is kept as a problem, too.
+        """
+        __tracebackhide__ = True
+        ranked = ((rule.scope.rank(call.path, primitive), rule) for rule in self.rules)
+        here = [(rank, rule) for rank, rule in ranked if rank is not None]
+        here.sort(key=lambda one: one[0], reverse=True)
+        missed: list[tuple[Rule, list[str]]] = []
+        for _, rule in here:
+            reasons = rule.mismatches(call)
+            if not reasons:
+                rule.used += 1
+                return rule
+            missed.append((rule, reasons))
+        problem = UnexpectedCall(self._complaint(call, missed))
+        self.problems.append(problem)
+        raise problem
+
+    def verify(self, seen: list[str]) -> list[str]:
+        """Return the calls that nobody expected, and the rules used too seldom.
+
+        Args:
+            seen: The paths of all calls of the run.
+        """
+        unused = (rule.complaint(seen) for rule in self.rules)
+        return [*map(str, self.problems), *(one for one in unused if one is not None)]
+
+    def _complaint(self, call: LLMCall, missed: list[tuple[Rule, list[str]]]) -> str:
+        lines = [
+            f"{call.title} was not scripted (at {call.at:g} s on the loop's clock)",
+            f"  input: {shorten(call.input)}",
+        ]
+        missed.sort(key=lambda one: len(one[1]))
+        for rule, reasons in missed[:_SHOWN_RULES]:
+            lines += [f"  near: {rule}", f"        but {' and '.join(reasons)}"]
+        if not missed:
+            lines.append(self._elsewhere())
+        return "\n".join(lines)
+
+    def _elsewhere(self) -> str:
+        if not self.rules:
+            example = f"{self._speaker}.reply('Hello')"
+            return f"  nothing is scripted; write for instance {example}"
+        shown = [f"    {rule}" for rule in self.rules[:_SHOWN_RULES]]
+        return "\n".join(["  no rule names this place; there are rules for:", *shown])
 
 
 def _times(count: int) -> str:
