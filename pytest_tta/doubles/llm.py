@@ -23,7 +23,6 @@ from pytest_tta.doubles.replies import (
 from pytest_tta.doubles.rules import Contains, Holds, InputIs, Rule, RuleBook, Scope
 from pytest_tta.doubles.schema import generate
 from pytest_tta.doubles.sites import Site
-from pytest_tta.doubles.unexpected import UnexpectedCall
 from pytest_tta.trace.snapshot import shorten
 from tta_primitives.arguments import seconds
 from tta_primitives.door import Interceptor
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from pytest_tta.doubles.replies import Spoken
     from pytest_tta.doubles.schema import Schema
     from pytest_tta.doubles.sites import Place
+    from pytest_tta.doubles.unexpected import UnexpectedCall
     from tta_primitives.context import WorkflowContext
     from tta_primitives.door import Call
     from tta_primitives.llm import FinishReason
