@@ -88,6 +88,9 @@ class FleetMachine(RuleBasedStateMachine):
         self.known = dict.fromkeys(KEYS, 0)
         self.written: dict[tuple[str, int], float] = {}
         self.troubled: set[tuple[str, int]] = set()
+        # What was under way when the stamp of its tag was evicted, which alone told
+        # that it is outdated.
+        self.forgotten: set[tuple[str, int]] = set()
         self.trouble_until = -1.0
 
     @property
@@ -132,7 +135,8 @@ class FleetMachine(RuleBasedStateMachine):
         key, number = call.task.result()
         assert key == call.key
         # Two outages look like one to who did not ask in between.
-        if not (call.is_in_trouble and (key, number) in self.troubled):
+        is_excused = call.is_in_trouble and (key, number) in self.troubled
+        if not (is_excused or (key, number) in self.forgotten):
             assert number >= call.least
         assert call.began - self.written[key, number] < TTL + STALE
 
@@ -258,6 +262,12 @@ class FleetMachine(RuleBasedStateMachine):
             return
         key = data.draw(st.sampled_from(found))
         self.run(self.client.delete(key))
+        tags = {
+            load.key: f"tta:cache-tag:tag:{load.key}".encode() for load in self.loads
+        }
+        self.forgotten.update(
+            (o.key, o.truth) for o in self.loads if tags[o.key] == key
+        )
         if what == "plant" and b"cache:n" in key and not key.endswith(b":lease"):
             self.run(self.client.set(key, b"\x80\x04planted"))
         for load in self.loads:

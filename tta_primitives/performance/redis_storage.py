@@ -5,8 +5,10 @@ Instead each tag has a *stamp*, the moment at which it was last invalidated, and
 record has the stamp of the moment at which its load began. A record counts only while
 each of its tags has a stamp, and none that is later. So invalidating a tag is one step,
 whatever it concerns; loads that were under way then are not kept; and a tag that Redis
-has evicted takes its entries with it. Stamps are microseconds on the server's clock,
-never the same one before and after an invalidation, even if the clock stands still.
+has evicted takes its entries with it. (One thing is lost with a stamp: that a load
+which is still under way began before it.) Stamps are microseconds on the server's
+clock, never the same one before and after an invalidation, even if the clock stands
+still.
 
 A lease is a key beside the record's. It holds the stamp, and the token of its holder.
 """
