@@ -31,6 +31,7 @@ _MARKERS = (
         "max_jumps=250_000, autojump=True): set the clock of this test; "
         'tta_clock("real") gives it real time.'
     ),
+    "tta_allow_hosts(*hosts): let this test connect to these hosts as well.",
 )
 
 
@@ -66,6 +67,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "tta_clock",
         "The time of async tests under --tta: virtual or real.",
         default="virtual",
+    )
+    parser.addini(
+        "tta_allow_hosts",
+        "Hosts that tests may connect to: names, patterns, addresses, networks.",
+        type="args",
+        default=[],
     )
 
 

@@ -19,8 +19,9 @@ from pytest_tta.harness import Harness
 from pytest_tta.loops import LoopSource, foreign_loop_message
 from pytest_tta.names import FIXTURES
 from pytest_tta.report.sections import facts, header, sections
-from pytest_tta.settings import Settings, clock_of, seed_of
+from pytest_tta.settings import Settings, clock_of, hosts_of, seed_of
 from pytest_tta.trace import Trace, explain
+from pytest_tta.wire.guard import Guard, NetworkBlocked
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -47,12 +48,15 @@ class ItemHarness:
         wants = self.is_asked_for or (self.is_async and not is_trio(item))
         self.is_virtual = mode == "virtual" and wants
         self.harness = Harness(seed=seed_of(item, settings.seed), clock=clock)
+        hosts = hosts_of(item, settings.hosts)
+        self.guard = Guard(hosts, problems=self.harness.problems)
         self._source = source
         self._stack = ExitStack()
 
     def enter(self) -> None:
         """Take over the door, and time if this test has virtual time."""
         with ExitStack() as stack:
+            stack.enter_context(self.guard)
             if self.is_virtual:
                 in_time = self._source.in_virtual_time(self.harness.clock)
                 stack.enter_context(in_time)
@@ -98,8 +102,12 @@ class Session:
             entered = ItemHarness(item, self._settings, self._source)
             entered.enter()
             item.stash[HARNESS] = self._entered = entered
-            with _stuck_is_said_plainly():
-                return (yield)
+            try:
+                with _stuck_is_said_plainly():
+                    return (yield)
+            except NetworkBlocked:
+                entered.guard.untold()
+                raise
         elif _may_share_a_loop(item):
             with self._source.in_real_time():
                 return (yield)
@@ -116,8 +124,12 @@ class Session:
         if entered.is_virtual:
             self._refuse_foreign_loop(item)
         before = self._shared_tasks()
-        with _stuck_is_said_plainly():
-            result = yield
+        try:
+            with _stuck_is_said_plainly():
+                result = yield
+        finally:
+            # Among the problems, which the report shows whatever else went wrong.
+            entered.guard.untold()
         entered.harness.note_left_running(self._shared_tasks() - before)
         problems = entered.harness.verify()
         if problems:
@@ -132,9 +144,14 @@ class Session:
             return (yield)
         try:
             with _stuck_is_said_plainly():
-                return (yield)
+                result = yield
         finally:
             self._leave()
+        # What came after the test's own body, and was swallowed.
+        problems = entered.guard.untold()
+        if problems:
+            pytest.fail("\n".join(problems), pytrace=False)
+        return result
 
     def pytest_unconfigure(self) -> None:
         """Leave the harness of a test that was interrupted."""

@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from pytest_tta.clock.clock import VirtualClock
+from pytest_tta.wire.hosts import AllowedHosts, HostRule, parse_rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ClockSettings", "Settings", "clock_of", "read_settings", "seed_of"]
+__all__ = [
+    "ClockSettings",
+    "Settings",
+    "clock_of",
+    "hosts_of",
+    "read_settings",
+    "seed_of",
+]
 
 CLOCKS = ("virtual", "real")
 
@@ -27,11 +35,13 @@ class Settings:
         on: Whether `--tta` is on.
         seed: The seed of every test that has none of its own.
         clock: "virtual" or "real", the time of async tests under `--tta`.
+        hosts: What every test may connect to.
     """
 
     on: bool
     seed: int
     clock: str
+    hosts: AllowedHosts
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +94,7 @@ def read_settings(config: pytest.Config, *, on: bool) -> Settings:
         on=on,
         seed=_ini_seed(config) if seed is None else seed,
         clock=_ini_clock(config),
+        hosts=AllowedHosts(_ini_hosts(config)),
     )
 
 
@@ -102,6 +113,14 @@ def _ini_clock(config: pytest.Config) -> str:
         msg = f"tta_clock = {written!r} must be 'virtual' or 'real'"
         raise pytest.UsageError(msg)
     return written
+
+
+def _ini_hosts(config: pytest.Config) -> list[HostRule]:
+    try:
+        return [parse_rule(host) for host in config.getini("tta_allow_hosts")]
+    except (TypeError, ValueError) as error:
+        msg = f"tta_allow_hosts: {error}"
+        raise pytest.UsageError(msg) from None
 
 
 def clock_of(item: pytest.Item, usual: str) -> tuple[str, VirtualClock]:
@@ -159,6 +178,33 @@ def seed_of(item: pytest.Item, usual: int) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int):
         _refuse(item, "tta", f"seed={seed!r} is not a whole number")
     return int(seed)
+
+
+def hosts_of(item: pytest.Item, usual: AllowedHosts) -> AllowedHosts:
+    """Return what a test may connect to: the usual, and what all its markers name.
+
+    Args:
+        item: The test.
+        usual: What every test may connect to.
+
+    Raises:
+        pytest.fail.Exception: A marker has a wrong argument.
+    """
+    marks = list(item.iter_markers("tta_allow_hosts"))
+    if not marks:
+        return usual
+    return AllowedHosts(
+        [*usual.rules, *(rule for mark in marks for rule in _rules(item, mark))]
+    )
+
+
+def _rules(item: pytest.Item, mark: pytest.Mark) -> list[HostRule]:
+    if mark.kwargs or not mark.args:
+        _refuse(item, mark.name, 'takes hosts, such as "api.example.com", "10.0.0.0/8"')
+    try:
+        return [parse_rule(host) for host in mark.args]
+    except (TypeError, ValueError) as error:
+        _refuse(item, mark.name, str(error))
 
 
 def _check_names(item: pytest.Item, mark: pytest.Mark, known: list[str]) -> None:
