@@ -239,7 +239,7 @@ def described(part: Mapping[str, Any]) -> str:
 
 
 def _about(part: Mapping[str, Any]) -> str:
-    for name in (*_TELLING, "media_type"):
+    for name in (*_TELLING, "media_type", "id"):
         value = part.get(name)
         if isinstance(value, str):
             return _short(value)
