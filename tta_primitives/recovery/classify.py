@@ -62,7 +62,8 @@ def is_retryable(error: Exception) -> bool:
     Permanent are HTTP statuses that repeat themselves, an explicit
     `x-should-retry: false`, an exhausted quota, an open circuit, a saga that could not
     be undone, and programming errors. An explicit `x-should-retry: true` outweighs the
-    status. A group is retryable if all its leaves are.
+    status. A group is retryable if all its leaves are. An attribute `retryable` of the
+    error's own, True or False, outweighs what its HTTP answer says.
     """
     if isinstance(error, SagaCompensationError):
         return False
@@ -72,6 +73,9 @@ def is_retryable(error: Exception) -> bool:
         return False
     if is_mute(error):
         return True
+    own = getattr(error, "retryable", None)
+    if isinstance(own, bool):
+        return own
     advice = header(error, "x-should-retry")
     if advice is not None and advice.strip().lower() in {"true", "false"}:
         return advice.strip().lower() == "true"

@@ -17,6 +17,7 @@ _TELLING = (
     "response",
     "headers",
     "retry_after",
+    "retryable",
     "body",
     "code",
     "type",
