@@ -13,6 +13,8 @@
     ├── NoRouteError                      also a LookupError
     ├── OpenWrapperError                  also a TypeError: a wrapper wraps nothing
     ├── UnboundStepError                  also a TypeError: an extra was not bound
+    ├── LLMConfigurationError             in tta_primitives.llm; also a ValueError
+    ├── IncompleteResponseError           in tta_primitives.llm; a tree of its own
     ├── FallbackExhaustedError            also an ExceptionGroup
     └── SagaCompensationError             also an ExceptionGroup
 
