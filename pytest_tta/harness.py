@@ -12,6 +12,7 @@ script or a REPL it is a context manager:
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from pytest_tta.faults.injector import FaultInjector
     from pytest_tta.faults.plan import FaultPlan
     from pytest_tta.trace.spans import Trace
+    from pytest_tta.wire.wire import Wire
     from tta_primitives import WorkflowPrimitive
     from tta_primitives.door import Call
 
@@ -101,11 +103,14 @@ class Harness:
         self._recorder = TraceRecorder()
         self._faults: FaultInjector | None = None
         self._llm: LLMDouble | None = None
+        self._wire: Wire | None = None
         self._watch: DoublesWatch | None = None
         self._acting = _Acting(self)
         self._begin_acting: Callable[[], None] | None = None
         self._stack: ExitStack | None = None
         self._is_watching = False
+        # What ends when watching does.
+        self._scope = ExitStack()
         if faults is not None:
             self._faults = _injector(seed, faults)
 
@@ -130,6 +135,24 @@ class Harness:
             self._llm = LLMDouble(seed=self.seed)
             self._act()
         return self._llm
+
+    @property
+    def wire(self) -> Wire:
+        """Fake providers of language models under the vendors' real SDKs."""
+        if self._wire is None:
+            from pytest_tta.wire.wire import Wire
+
+            self._wire = Wire(seed=self.seed)
+            if self._is_watching:
+                self._connect()
+        return self._wire
+
+    def _connect(self) -> None:
+        """Let the wire answer instead of the network, until watching ends."""
+        if self._wire is not None:
+            from pytest_tta.wire.transport import answering
+
+            self._scope.enter_context(answering(self._wire))
 
     def _act(self) -> None:
         if self._begin_acting is not None:
@@ -203,7 +226,13 @@ class Harness:
         self._is_watching = True
         listen = self._listening_everywhere if whole_process else self._listening_here
         try:
-            with chance.seeded(self.seed), telling(self._remarks), listen():
+            with (
+                chance.seeded(self.seed),
+                telling(self._remarks),
+                listen(),
+                self._scope,
+            ):
+                self._connect()
                 yield
         finally:
             self._is_watching = False
@@ -278,7 +307,8 @@ class Harness:
 
     def note_left_running(self, tasks: set[asyncio.Task[Any]]) -> None:
         """Keep tasks that should have ended as problems, each with its line."""
-        lines = sorted(task_line(task) for task in tasks if not task.done())
+        left = [task for task in tasks if not (task.done() or _is_farewell(task))]
+        lines = sorted(map(task_line, left))
         self.problems += [
             f"left running: task {line}; await or cancel it" for line in lines
         ]
@@ -291,7 +321,7 @@ class Harness:
             if span.status == "unfinished"
         ]
         found = list(self.problems)
-        for double in (self._llm, self._watch):
+        for double in (self._llm, self._wire, self._watch):
             if double is not None:
                 found += double.verify()
         if self._faults is not None:
@@ -376,6 +406,19 @@ def _injector(seed: int, plan: FaultPlan | None) -> FaultInjector:
 def _is_unexpected(error: BaseException | None) -> bool:
     module = sys.modules.get("pytest_tta.doubles.unexpected")
     return module is not None and isinstance(error, module.UnexpectedCall)
+
+
+def _is_farewell(task: asyncio.Task[Any]) -> bool:
+    """Tell whether a task closes an HTTP client that somebody has let go of.
+
+    The SDKs of OpenAI and Anthropic begin one when a client is garbage: at any time,
+    in whichever loop is running then.
+    """
+    code = getattr(task.get_coro(), "cr_code", None)
+    if code is None or code.co_qualname != "AsyncClient.aclose":
+        return False
+    package = os.path.basename(os.path.dirname(code.co_filename))  # noqa: PTH119, PTH120 - compared as text
+    return package in {"httpx", "httpx2"}
 
 
 def _is_foreign(harness: Harness) -> bool:

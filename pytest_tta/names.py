@@ -4,4 +4,6 @@ from __future__ import annotations
 
 __all__ = ["FIXTURES"]
 
-FIXTURES = frozenset({"tta", "tta_clock", "tta_faults", "tta_llm", "tta_trace"})
+FIXTURES = frozenset(
+    {"tta", "tta_clock", "tta_faults", "tta_llm", "tta_trace", "tta_wire"}
+)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_tta.faults.injector import FaultInjector
     from pytest_tta.harness import Harness
     from pytest_tta.trace.spans import Trace
+    from pytest_tta.wire.wire import Wire
 
 SESSION = "tta-session"
 
@@ -151,6 +152,12 @@ def tta_faults(request: pytest.FixtureRequest) -> FaultInjector:
 def tta_llm(request: pytest.FixtureRequest) -> LLMDouble:
     """A scripted double of a language model."""
     return _harness(request).llm
+
+
+@pytest.fixture
+def tta_wire(request: pytest.FixtureRequest) -> Wire:
+    """Fake LLM providers under the real SDKs: `tta_wire.openai.reply("Hello")`."""
+    return _harness(request).wire
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tta_primitives.door import Call
 
-__all__ = ["Whereabouts", "telling"]
+__all__ = ["Whereabouts", "path_here", "telling"]
 
 _call: ContextVar[Call | None] = ContextVar("tta_call", default=None)
 
@@ -31,7 +31,8 @@ class Whereabouts(Observer):
         _call.set(call.parent_call)
 
 
-def _path() -> str | None:
+def path_here() -> str | None:
+    """Return the path of the primitive that is at work here, None if there is none."""
     call = _call.get()
     return None if call is None else call.path
 
@@ -44,7 +45,7 @@ def telling(remarks: Callable[[], list[str]]) -> Iterator[None]:
         remarks: Sentences for an error that says who waits.
     """
     before = describe.path_of_current, describe.remarks
-    describe.path_of_current, describe.remarks = _path, remarks
+    describe.path_of_current, describe.remarks = path_here, remarks
     # A call that began in this context and ended in another is not left in it.
     token = _call.set(None)
     try:

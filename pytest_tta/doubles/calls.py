@@ -69,8 +69,13 @@ class RecordedCall:
             is_stream=is_stream,
         )
 
+    @property
+    def shown(self) -> str:
+        """The input, in a line."""
+        return shorten(self.input)
+
     def __str__(self) -> str:
-        return f"{self.path} at {self.at:g} s: {shorten(self.input)}"
+        return f"{self.path} at {self.at:g} s: {self.shown}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

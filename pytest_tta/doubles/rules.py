@@ -254,7 +254,7 @@ class RuleBook:
     def _complaint(self, call: LLMCall, missed: list[tuple[Rule, list[str]]]) -> str:
         lines = [
             f"{call.title} was not scripted (at {call.at:g} s on the loop's clock)",
-            f"  input: {shorten(call.input)}",
+            f"  input: {call.shown}",
         ]
         missed.sort(key=lambda one: len(one[1]))
         for rule, reasons in missed[:_SHOWN_RULES]:

@@ -1,0 +1,320 @@
+"""One provider of a test: what it says, and what it was asked."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from pytest_tta.doubles.calls import LLMCall
+from pytest_tta.doubles.llm import Script
+from pytest_tta.doubles.replies import Asked, Fixed
+from pytest_tta.doubles.rules import Rule, RuleBook, Scope
+from pytest_tta.doubles.unexpected import UnexpectedCall
+from pytest_tta.trace.snapshot import shorten
+from pytest_tta.wire.api import WireStrike
+from pytest_tta.wire.saying import Faulted, said_by
+from tta_primitives.llm import LLMResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from datetime import timedelta
+
+    from pytest_tta.doubles.replies import Reply
+    from pytest_tta.doubles.sites import Place
+    from pytest_tta.wire.api import Api, Said, WireFault
+    from pytest_tta.wire.exchange import WireAnswer, WireRequest
+
+__all__ = ["Provider", "WireExchange", "WireScript"]
+
+_ANY: Any = object()
+UNACCEPTABLE = "This answer must never be taken for a good one."
+"""What a model says, or begins to say, where a fault is all that a test scripts."""
+
+
+class WireScript(Script):
+    """Where a test writes down what a provider answers."""
+
+    def at(self, place: Place) -> WireScript:
+        """Write for the requests of one place of a workflow; see `Script.at`."""
+        narrowed = super().at(place)
+        return WireScript(self._rules, narrowed._scope)
+
+    def when(
+        self,
+        holds: Callable[[LLMCall], object] | None = None,
+        *,
+        contains: str | None = None,
+        input: object = _ANY,  # noqa: A002 - what the user calls it
+    ) -> WireScript:
+        """Write for the requests for which all of this holds; see `Script.when`."""
+        given = {} if input is _ANY else {"input": input}
+        narrowed = super().when(holds, contains=contains, **given)
+        return WireScript(self._rules, narrowed._scope)
+
+    def fails(self, fault: WireFault, *, said: str | LLMResponse | None = None) -> Rule:
+        """Answer as a provider does when something goes wrong.
+
+        Args:
+            fault: What goes wrong, such as `rate_limit(after=30)`.
+            said: What the model says if the fault lets some of it through; a sentence
+                unless given.
+
+        Raises:
+            TypeError: One of them is of another kind.
+        """
+        if not callable(getattr(fault, "on_wire", None)):
+            msg = (
+                f"fault={fault!r} must be a fault that a provider can have, such as "
+                "rate_limit(after=30) of pytest_tta.faults"
+            )
+            raise TypeError(msg)
+        if said is not None and not isinstance(said, (str, LLMResponse)):
+            msg = f"said={said!r} must be a text or an LLMResponse"
+            raise TypeError(msg)
+        shown = f".fails({fault!r}{'' if said is None else f', said={said!r}'})"
+        reply = Fixed(UNACCEPTABLE if said is None else said)
+        return self._add(Faulted(fault, reply), shown)
+
+    def raises(
+        self,
+        error: BaseException | type[BaseException],
+        *,
+        delay: float | timedelta = 0.0,
+    ) -> Rule:
+        """Refuse: nothing that a provider does is an exception.
+
+        Raises:
+            TypeError: Always; `fails` is what is meant.
+        """
+        msg = (
+            f".raises({error!r}, delay={delay!r}): a provider sends bytes, and the SDK "
+            "makes an exception of them; write .fails(server_error()), for instance"
+        )
+        raise TypeError(msg)
+
+
+class Provider(WireScript):
+    """A provider that says what the test wrote down, under the real SDK.
+
+    The rule whose place is most exact answers, then the one with most conditions, then
+    the first written; each answers once unless it has `.times(n)` or `.always()`.
+
+    Args:
+        name: How it is called, as a test writes it.
+        base_urls: Where its APIs are.
+        apis: What it can be asked.
+        seed: Decides the data that schemas are filled with.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_urls: Sequence[str],
+        apis: Sequence[Api],
+        seed: int | str,
+    ) -> None:
+        self._book = RuleBook(name)
+        super().__init__(self._book.rules, Scope(speaker=name))
+        self._name = name
+        self._places = [_place_of(url) for url in base_urls]
+        self._apis = tuple(apis)
+        self._seed = seed
+        self.exchanges: list[WireExchange] = []
+
+    @property
+    def requests(self) -> list[WireRequest]:
+        """What was asked, in order, refused requests and SDKs' own retries included."""
+        return [one.request for one in self.exchanges]
+
+    def __repr__(self) -> str:
+        hosts = ", ".join(host for host, _, _ in self._places)
+        return f"<Provider {self._name} at {hosts}, requests={len(self.exchanges)}>"
+
+    def serves(self, host: str, port: int | None, path: str) -> bool:
+        """Tell whether a URL is one of this provider's.
+
+        Args:
+            host: In lower case.
+            port: None for the usual one.
+            path: What follows.
+        """
+        return any(
+            host == mine and port == mine_too and path.startswith(below)
+            for mine, mine_too, below in self._places
+        )
+
+    def begin(self, request: WireRequest) -> WireExchange:
+        """Take a request."""
+        exchange = WireExchange(self, request)
+        self.exchanges.append(exchange)
+        return exchange
+
+    def verify(self) -> list[str]:
+        """Return what went wrong: unexpected requests, and rules used too seldom."""
+        return self._book.verify(
+            [one.request.path or "(none)" for one in self.exchanges]
+        )
+
+    def api_of(self, request: WireRequest) -> Api:
+        """Return the API that a request is for.
+
+        Raises:
+            UnexpectedCall: The provider has no such API.
+        """
+        path = urlsplit(request.url).path
+        for api in self._apis:
+            if api.serves(request.method, path):
+                return api
+        known = ", ".join(api.name for api in self._apis)
+        msg = (
+            f"{request.method} {request.url} is for no API of the fake provider, which "
+            f"has {known}; answer it with respx, or with a transport of your own"
+        )
+        raise self._unexpected(msg)
+
+    def _unexpected(self, text: str) -> UnexpectedCall:
+        """Return an error for a request that nobody foresaw, which is kept as well."""
+        problem = UnexpectedCall(text)
+        self._book.problems.append(problem)
+        return problem
+
+    def rule_for(self, call: LLMCall) -> Rule:
+        """Use the rule that answers a call.
+
+        Raises:
+            UnexpectedCall: There is none.
+        """
+        return self._book.take(call, None)
+
+    def asked(self, call: LLMCall) -> Asked:
+        """Return what a reply may look at."""
+        seed = f"{self._seed}/{self._name}/{call.path}/{call.number}"
+        return Asked(call, random.Random(seed))  # noqa: S311 - repeatable on purpose
+
+    def number_at(self, path: str) -> int:
+        """Return how many requests a primitive has made, the present one included."""
+        return sum(one.request.path == path for one in self.exchanges)
+
+
+class WireExchange:
+    """A request, its answer, and what became of it.
+
+    Attributes:
+        provider: Who was asked.
+        request: What was asked.
+        api: Which API; None if there is no such one.
+        call: The request in no vendor's words; None if the provider refuses it.
+        fault: What went wrong on purpose, if anything.
+        sent: What was answered; None if nobody foresaw the request.
+        ending: How the client's reading ended: "" for the end of the body, an error's
+            repr otherwise, None if it has not.
+        is_closed: Whether the client has let go of the answer.
+    """
+
+    def __init__(self, provider: Provider, request: WireRequest) -> None:
+        self.provider = provider
+        self.request = request
+        self.api: Api | None = None
+        self.call: LLMCall | None = None
+        self.fault: WireFault | None = None
+        self.sent: WireAnswer | None = None
+        self.ending: str | None = None
+        self.is_closed = False
+
+    def answer(self) -> WireAnswer | Awaitable[WireAnswer]:
+        """Return what the provider answers.
+
+        Raises:
+            UnexpectedCall: No rule answers it, or it is for no API.
+        """
+        __tracebackhide__ = True
+        api = self.api = self.provider.api_of(self.request)
+        try:
+            body = self.request.json
+            if not isinstance(body, dict):
+                msg = "the body must be a JSON object"
+                raise ValueError(msg)  # noqa: TRY301, TRY004 - refused like the next line
+            asked_for = api.request(body)
+        except ValueError as error:
+            # What the real provider would say; nothing was scripted for it.
+            self.sent = api.error("bad_request", message=str(error))
+            return self.sent
+        call = self.call = _WireCall(
+            number=self.provider.number_at(self.request.path),
+            path=self.request.path,
+            input=asked_for,
+            at=self.request.at,
+            run_id="",
+            correlation_id="",
+            idempotency_key=self.request.headers.get("idempotency-key"),
+            is_stream=api.streams(body),
+        )
+        rule = self.provider.rule_for(call)
+        said = said_by(rule.reply, self.provider.asked(call))
+        if hasattr(said, "__await__"):
+            return self._answer_later(rule.reply, said, body)
+        return self._answered(rule.reply, said, body)
+
+    async def _answer_later(
+        self, reply: Reply, said: Awaitable[Said], body: dict[str, Any]
+    ) -> WireAnswer:
+        return self._answered(reply, await said, body)
+
+    def _answered(self, reply: Reply, said: Said, body: dict[str, Any]) -> WireAnswer:
+        api: Any = self.api
+        number = self.request.number
+        if isinstance(reply, Faulted):
+            self.fault = reply.fault
+            strike = WireStrike(api=api, body=body, number=number, said=said)
+            self.sent = reply.fault.on_wire(strike)
+        else:
+            self.sent = api.answer(said, body, number)
+        return self.sent
+
+    def ended(self, how: str, /) -> None:
+        """Note how it ended."""
+        self.ending = how
+
+    def closed(self) -> None:
+        """Note that the client has let go of the answer."""
+        self.is_closed = True
+
+    def __repr__(self) -> str:
+        status = None if self.sent is None else self.sent.status
+        return f"<WireExchange {self.request} status={status} fault={self.fault!r}>"
+
+
+class _WireCall(LLMCall):
+    """A call that came over the wire, perhaps from no primitive."""
+
+    __slots__ = ()
+
+    @property
+    def title(self) -> str:
+        """What was called, in a few words."""
+        where = f"of {self.path!r}" if self.path else "from outside of any primitive"
+        return f"request {self.number} {where}"
+
+    @property
+    def shown(self) -> str:
+        """Who said what to which model, in a line."""
+        request = self.request
+        said = [f"{one.role}: {shorten(one.content)}" for one in request.messages]
+        tools = [f"tool: {one.name}" for one in request.tools]
+        return ", ".join([str(request.model), *said, *tools])
+
+
+def _place_of(url: str) -> tuple[str, int | None, str]:
+    """Return host, port and path of a base URL, as requests are compared with them.
+
+    Raises:
+        ValueError: It is no absolute URL of HTTP.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        msg = f"base_url={url!r} must be a URL such as 'https://llm.example/v1'"
+        raise ValueError(msg)
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    port = None if parts.port == usual else parts.port
+    return parts.hostname.lower(), port, parts.path.rstrip("/")
