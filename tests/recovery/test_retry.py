@@ -222,6 +222,15 @@ async def test_a_hint_longer_than_allowed_ends_the_retry_at_once(clock, error):
 
 
 @virtual
+async def test_a_hint_of_any_length_is_followed_if_that_is_asked_for(clock):
+    """An hour, to the second."""
+    llm = Script(Rejected(retry_after=3600), "ok")
+    retry = RetryPrimitive(llm, max_retry_after=None, jitter="none")
+    assert await retry.execute("x", WorkflowContext()) == "ok"
+    assert clock.elapsed == 3600
+
+
+@virtual
 async def test_case_12_no_time_for_the_delay_raises_at_once(clock):
     """With 2 s left, neither a hint of 5 s nor a backoff of 5 s is slept."""
     for error, delay in [(Rejected(retry_after=5), 0.5), (Boom(), 5)]:

@@ -228,7 +228,8 @@ class Repetition:
                 hint = retry_after(error) or 0.0
         if retry.max_retries is not None and self._number > retry.max_retries:
             return "max_retries"
-        if hint > retry.max_retry_after:
+        longest = retry.max_retry_after
+        if longest is not None and hint > longest:
             return "retry_after"
         if hint or not retry._backoff.is_zero or retry.max_retries is None:
             self._set_delay(hint)

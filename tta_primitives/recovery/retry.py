@@ -59,7 +59,7 @@ class RetryOptions(TypedDict, total=False):
     give_up_on: ErrorFilter
     retry_if_result: Callable[[Any], Any] | None
     respect_retry_after: bool
-    max_retry_after: float | timedelta
+    max_retry_after: float | timedelta | None
     budget: RetryBudget | None
     on_exhausted: Literal["raise", "return"]
     on_retry: Callable[[Attempt], None] | None
@@ -141,7 +141,8 @@ class RetryPrimitive(Wrapper[In, Out]):
             `retry_after` or the headers `Retry-After` and `retry-after-ms`. The
             jittered backoff is added to it; with `jitter="none"` the longer of the two
             counts.
-        max_retry_after: An error that asks to wait for more seconds is raised at once.
+        max_retry_after: An error that asks to wait for more seconds is raised at once;
+            None to wait for however long.
         budget: An allowance of retries shared with others.
         on_exhausted: Whether a last result that was refused raises a
             `RetryResultError` (`"raise"`) or is returned (`"return"`).
@@ -201,7 +202,7 @@ class RetryPrimitive(Wrapper[In, Out]):
         give_up_on: ErrorFilter = (),
         retry_if_result: Callable[[Any], Any] | None = None,
         respect_retry_after: bool = True,
-        max_retry_after: float | timedelta = 60.0,
+        max_retry_after: float | timedelta | None = 60.0,
         budget: RetryBudget | None = None,
         on_exhausted: Literal["raise", "return"] = "raise",
         on_retry: Callable[[Attempt], None] | None = None,
@@ -219,8 +220,10 @@ class RetryPrimitive(Wrapper[In, Out]):
         self.respect_retry_after = check_flag(
             "respect_retry_after", respect_retry_after
         )
-        self.max_retry_after = seconds(
-            "max_retry_after", max_retry_after, infinite=True
+        self.max_retry_after = (
+            None
+            if max_retry_after is None
+            else seconds("max_retry_after", max_retry_after, infinite=True)
         )
         self.on_exhausted = check_choice("on_exhausted", on_exhausted, _ENDINGS)
         self.on_retry = _check_hook(on_retry)
