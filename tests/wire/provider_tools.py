@@ -165,3 +165,25 @@ def responses(draw):
         Usage(cached + draw(st.integers(0, 500)), draw(st.integers(0, 500)), cached),
         draw(st.sampled_from(["one-model", "another"])),
     )
+
+
+@st.composite
+def damaged(draw, body):
+    """Draw a request in which one value, wherever it stands, is another one."""
+    places = [()]
+
+    def walk(value, path):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, inner in pairs:
+            places.append((*path, key))
+            if isinstance(inner, dict | list):
+                walk(inner, (*path, key))
+
+    body = json.loads(json.dumps(body))
+    walk(body, ())
+    *path, last = draw(st.sampled_from(places[1:]))
+    holder = body
+    for key in path:
+        holder = holder[key]
+    holder[last] = draw(json_values | st.sampled_from(["", "text", 0, -1, [], {}]))
+    return body

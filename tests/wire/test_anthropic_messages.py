@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from functools import cache
 
 import anthropic
 import pydantic
@@ -26,6 +27,7 @@ from tests.wire.provider_tools import (
     Server,
     anthropic_client,
     call_of,
+    damaged,
     events_of,
     failing_loopback,
     fails,
@@ -399,8 +401,9 @@ SCHEMA = {
 }
 
 
-def test_a_rich_request_of_the_sdk_is_understood():
-    """Blocks, calls, results, tools and limits arrive as they were meant."""
+@cache
+def rich_body():
+    """Return the JSON that the SDK sends for a rich request."""
     server = says(API, RICH)
     anthropic_client(server).messages.create(
         model="claude",
@@ -476,7 +479,12 @@ def test_a_rich_request_of_the_sdk_is_understood():
         stop_sequences=["END"],
         extra_body={"temperature": 0.5},
     )
-    assert API.request(server.seen[0]) == LLMRequest(
+    return server.seen[0]
+
+
+def test_a_rich_request_of_the_sdk_is_understood():
+    """Blocks, calls, results, tools and limits arrive as they were meant."""
+    assert API.request(rich_body()) == LLMRequest(
         (
             Message("system", "Be brief."),
             Message(
@@ -603,3 +611,16 @@ def test_requests_that_anthropic_refuses_are_refused_with_the_reason(body, reaso
 def test_the_last_turn_of_the_assistant_may_be_empty():
     """It is the beginning of what the model is to say."""
     assert API.request(turns("Hi", "")).messages[-1] == Message("assistant", "")
+
+
+@EXAMPLES
+@given(st.data(), st.booleans())
+def test_a_damaged_request_is_refused_or_answered(data, streamed):
+    """Whatever stands in it, nothing but a ValueError comes out."""
+    body = data.draw(damaged(rich_body() | {"stream": streamed}))
+    try:
+        API.request(body)
+    except ValueError:
+        return
+    for answer in (API.answer(Said(response=RICH), body, 1), API.empty(body, 1)):
+        assert answer.status == 200

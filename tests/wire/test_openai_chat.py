@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from functools import cache
 
 import openai
 import pydantic
@@ -23,6 +24,7 @@ from tests.wire.provider_tools import (
     WEATHER,
     Server,
     call_of,
+    damaged,
     events_of,
     failing_loopback,
     fails,
@@ -536,7 +538,7 @@ def test_an_error_in_a_stream_ends_it_with_an_api_error():
     with pytest.raises(openai.APIError, match="currently overloaded") as caught:
         chunks.extend(iter(client.chat.completions.create(**STREAMED)))
     assert type(caught.value) is openai.APIError
-    assert caught.value.code == "server_is_overloaded"
+    assert (len(chunks), caught.value.code) == (3, "server_is_overloaded")
 
 
 def test_errors_may_have_the_status_as_their_code():
@@ -560,8 +562,9 @@ SCHEMA = {
 }
 
 
-def test_a_rich_request_of_the_sdk_is_understood():
-    """Roles, parts, calls, results, tools and limits arrive as they were meant."""
+@cache
+def rich_body():
+    """Return the JSON that the SDK sends for a rich request."""
     server = says(API, RICH)
     openai_client(server).chat.completions.create(
         model="gpt-5",
@@ -636,7 +639,12 @@ def test_a_rich_request_of_the_sdk_is_understood():
         stop=["END"],
         user="me",
     )
-    assert API.request(server.seen[0]) == LLMRequest(
+    return server.seen[0]
+
+
+def test_a_rich_request_of_the_sdk_is_understood():
+    """Roles, parts, calls, results, tools and limits arrive as they were meant."""
+    assert API.request(rich_body()) == LLMRequest(
         (
             Message("system", "Be brief."),
             Message("system", "Be kind."),
@@ -785,6 +793,8 @@ RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "ok"}
             {"model": "m", "messages": [USER], "response_format": {"type": "yaml"}},
             "'response_format.type': 'yaml'",
         ),
+        ({**ASKED, "stream_options": {}}, "only allowed when 'stream' is enabled"),
+        ({**STREAMED, "stream_options": []}, "'stream_options': expected an object"),
         (
             {
                 "model": "m",
@@ -799,3 +809,16 @@ def test_requests_that_openai_refuses_are_refused_with_the_reason(body, reason):
     """The reason names the field, so that it can stand in the error."""
     with pytest.raises(ValueError, match=reason):
         API.request(body)
+
+
+@EXAMPLES
+@given(st.data(), st.booleans())
+def test_a_damaged_request_is_refused_or_answered(data, streamed):
+    """Whatever stands in it, nothing but a ValueError comes out."""
+    body = data.draw(damaged(rich_body() | {"stream": streamed}))
+    try:
+        API.request(body)
+    except ValueError:
+        return
+    for answer in (API.answer(Said(response=RICH), body, 1), API.empty(body, 1)):
+        assert answer.status == 200

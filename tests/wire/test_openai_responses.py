@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from functools import cache
 
 import openai
 import pydantic
@@ -23,6 +24,7 @@ from tests.wire.provider_tools import (
     WEATHER,
     Server,
     call_of,
+    damaged,
     events_of,
     failing_loopback,
     fails,
@@ -375,17 +377,19 @@ def test_what_is_too_long_is_called_the_input():
     assert caught.value.param == "input"
 
 
-def test_an_error_in_a_stream_is_an_event_that_nobody_raises():
-    """The SDK hands it over as it is."""
+def test_an_error_in_a_stream_ends_it_with_an_api_error():
+    """The SDK raises, as the error has a field of its own."""
 
     def answer(body, number):
         cut = API.answer(Said(response=LLMResponse("one two")), body, number)
         cut = cut.cut(5, "complete")
         return replace(cut, body=(*cut.body, (0.0, API.error_event("overloaded"))))
 
-    events = list(openai_client(Server(API, answer)).responses.create(**STREAMED))
-    assert (events[-1].type, events[-1].code) == ("error", "server_is_overloaded")
-    EVENT.validate_python(json.loads(API.error_event("quota").split(b"data: ")[1]))
+    events, client = [], openai_client(Server(API, answer))
+    with pytest.raises(openai.APIError, match="currently overloaded") as caught:
+        events.extend(iter(client.responses.create(**STREAMED)))
+    assert type(caught.value) is openai.APIError
+    assert (len(events), caught.value.code) == (5, "server_is_overloaded")
 
 
 SCHEMA = {
@@ -396,8 +400,9 @@ SCHEMA = {
 }
 
 
-def test_a_rich_request_of_the_sdk_is_understood():
-    """Items, parts, calls, outputs, tools and limits arrive as they were meant."""
+@cache
+def rich_body():
+    """Return the JSON that the SDK sends for a rich request."""
     server = says(API, RICH)
     openai_client(server).responses.create(
         model="gpt-5",
@@ -466,7 +471,12 @@ def test_a_rich_request_of_the_sdk_is_understood():
         max_output_tokens=99,
         user="me",
     )
-    assert API.request(server.seen[0]) == LLMRequest(
+    return server.seen[0]
+
+
+def test_a_rich_request_of_the_sdk_is_understood():
+    """Items, parts, calls, outputs, tools and limits arrive as they were meant."""
+    assert API.request(rich_body()) == LLMRequest(
         (
             Message("system", "Be brief."),
             Message("system", "Be kind."),
@@ -560,3 +570,16 @@ def test_requests_that_openai_refuses_are_refused_with_the_reason(body, reason):
     """The reason names the field, so that it can stand in the error."""
     with pytest.raises(ValueError, match=reason):
         API.request(body)
+
+
+@EXAMPLES
+@given(st.data(), st.booleans())
+def test_a_damaged_request_is_refused_or_answered(data, streamed):
+    """Whatever stands in it, nothing but a ValueError comes out."""
+    body = data.draw(damaged(rich_body() | {"stream": streamed}))
+    try:
+        API.request(body)
+    except ValueError:
+        return
+    for answer in (API.answer(Said(response=RICH), body, 1), API.empty(body, 1)):
+        assert answer.status == 200

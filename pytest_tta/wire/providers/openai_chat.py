@@ -72,6 +72,7 @@ class OpenAIChat:
         fields = Fields(body, OpenAIComplaints())
         model, messages = fields.text("model"), tuple(conversation(fields))
         schema, form = _schema(fields)
+        _check_stream_options(fields)
         tools, built_in = _tools(fields)
         options = rest_of(body, _TAKEN | {"response_format", "tools"})
         options |= {"response_format": form} if form else {}
@@ -151,6 +152,14 @@ def _schema(
     if wanted.word("type", ("text", "json_object", _SCHEMA)) != _SCHEMA:
         return None, wanted.values
     return wanted.fields(_SCHEMA).fields("schema").values, None
+
+
+def _check_stream_options(fields: Fields) -> None:
+    if fields.has("stream_options"):
+        fields.fields("stream_options")
+        if fields.values.get("stream") is not True:
+            msg = "'stream_options' is only allowed when 'stream' is enabled."
+            raise ValueError(msg)
 
 
 def _tools(fields: Fields) -> tuple[tuple[Tool, ...], list[Mapping[str, Any]]]:

@@ -104,7 +104,13 @@ class ResponseEvents:
         self.add(at, "response.output_item.done", told)
 
 
-def error_event(code: str | None, message: str, param: str | None) -> bytes:
-    """Return the event that tells of an error, as the first of its stream."""
-    told = {"code": code, "message": message, "param": param, "sequence_number": 0}
-    return event({"type": "error", **told}, "error")
+def error_event(error: Mapping[str, Any]) -> bytes:
+    """Return the event that tells of an error, as the first of its stream.
+
+    The error stands in a field of its own, as OpenAI sends it. Its documentation, and
+    the type in its SDK, have code and message beside the type instead.
+
+    Args:
+        error: The error as the body of a refusal has it.
+    """
+    return event({"type": "error", "sequence_number": 0, "error": error}, "error")

@@ -171,8 +171,7 @@ class OpenAIResponses:
 
         Its sequence number is 0, as it does not know how many events came before.
         """
-        refused = _refusal(kind, message)
-        return error_event(refused.code or refused.type, refused.message, refused.param)
+        return error_event(error_fields(_refusal(kind, message)))
 
 
 def _refusal(kind: ErrorKind, message: str | None) -> Refused:
