@@ -1,15 +1,44 @@
-"""What every test session needs: pytester, Redis, and our plugin exactly once."""
+"""What every test session needs: pytester, Redis, our plugin once, and no network."""
 
 from __future__ import annotations
 
 import gc
+from typing import TYPE_CHECKING
 
 import hypothesis  # noqa: F401 - before the heap is frozen: it looks for referrers
 import pytest
 
+from pytest_tta.wire.guard import Guard
 from tests.plugin_arguments import PLUGIN_MODULES
 
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
 pytest_plugins = ["pytester", "tests.redis_server", *PLUGIN_MODULES]
+
+# Around all tests, in each worker; what the guards of tests allow goes no further.
+_outermost = Guard()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let nothing that runs here leave the machine."""
+    _outermost.__enter__()
+    config.add_cleanup(lambda: _outermost.__exit__(None, None, None))
+
+
+@pytest.fixture
+def outermost_guard() -> Guard:
+    """Return the guard around all tests, for those that are about guards."""
+    return _outermost
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None, None, None]:
+    """Fail a test that tried to leave the machine, also if it swallowed the error."""
+    yield
+    problems = _outermost.untold()
+    if problems:
+        pytest.fail("\n".join(problems), pytrace=False)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,17 +32,23 @@ if TYPE_CHECKING:
             """Know the addresses of a name."""
 
 
-__all__ = ["OF_PYTHON", "OF_UVLOOP", "Exit", "Placed"]
+__all__ = ["OF_OTHERS", "OF_PYTHON", "Exit", "Placed"]
 
 Exit = Callable[["Gate", Callable[..., Any]], Callable[..., Any]]
 """Makes of a gate, and a function that goes out, the same function behind the gate."""
 
 _ADDRESS_OF_SENDMSG = 3  # after buffers, ancillary data and flags
+_FLAGS = 3  # of getaddrinfo, after the port: family, type, protocol
 
 
 def _connects(gate: Gate, below: Callable[..., Any]) -> Callable[..., Any]:
     def connect(sock: socket.socket, address: Any) -> Any:  # noqa: ANN401 - as it is
-        gate.check_address(sock, address)
+        try:
+            gate.check_address(sock, address)
+        except BaseException:
+            # Whoever made it closes it for an OSError, if at all, and it is of no use.
+            sock.close()
+            raise
         return below(sock, address)
 
     return connect
@@ -72,12 +79,19 @@ def _looks_up(gate: Gate, below: Callable[..., Any]) -> Callable[..., Any]:
         *args: Any,  # noqa: ANN401
         **options: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
-        gate.check_lookup(host, port)
+        if not _is_numeric(args, options):
+            gate.check_lookup(host, port)
         found = below(host, port, *args, **options)
         gate.remember(host, [info[4][0] for info in found])
         return found
 
     return getaddrinfo
+
+
+def _is_numeric(args: tuple[Any, ...], options: dict[str, Any]) -> bool:
+    """Tell whether an address is only read: whoever asks so gets no look-up."""
+    flags = options.get("flags", args[_FLAGS] if len(args) > _FLAGS else 0)
+    return isinstance(flags, int) and bool(flags & socket.AI_NUMERICHOST)
 
 
 def _looks_up_one(gate: Gate, below: Callable[..., Any]) -> Callable[..., Any]:
@@ -125,7 +139,8 @@ def _loop_looks_up(gate: Gate, below: Callable[..., Any]) -> Callable[..., Any]:
         return infos
 
     def getaddrinfo(loop: Any, host: Any, *args: Any, **options: Any) -> Any:  # noqa: ANN401
-        gate.check_lookup(host, args[0] if args else options.get("port"))
+        if not _is_numeric((), options):
+            gate.check_lookup(host, args[0] if args else options.get("port"))
         return found(loop, host, args, options)
 
     return getaddrinfo
@@ -169,6 +184,41 @@ def _loop_sends(gate: Gate, below: Callable[..., Any]) -> Callable[..., Any]:
     return create_datagram_endpoint
 
 
+def _resolves(gate: Gate, below: Callable[..., Any]) -> Callable[..., Any]:
+    def query(resolver: Any, host: Any, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        gate.check_lookup(host)
+        answer = below(resolver, host, *args, **options)
+        if answer.done():
+            _remember_answer(gate, host, answer)
+        else:
+            # The first of all callbacks: before whoever waits for it connects.
+            answer.add_done_callback(partial(_remember_answer, gate, host))
+        return answer
+
+    return query
+
+
+def _remember_answer(gate: Gate, host: object, answer: asyncio.Future[Any]) -> None:
+    if answer.cancelled() or answer.exception() is not None:
+        return
+    found = answer.result()
+    addresses = [node.addr[0] for node in getattr(found, "nodes", ())]
+    addresses += getattr(found, "addresses", ())
+    gate.remember(host, [_written(address) for address in addresses])
+
+
+def _written(address: str | bytes) -> str:
+    return address.decode("ascii") if isinstance(address, bytes) else address
+
+
+def _resolves_back(gate: Gate, below: Callable[..., Any]) -> Callable[..., Any]:
+    def gethostbyaddr(resolver: Any, name: Any) -> Any:  # noqa: ANN401 - as it is
+        gate.check_reverse(name)
+        return below(resolver, name)
+
+    return gethostbyaddr
+
+
 _OF_LOOPS: dict[str, Exit] = {
     "create_connection": _loop_connects,
     "create_datagram_endpoint": _loop_sends,
@@ -197,7 +247,25 @@ OF_PYTHON: tuple[tuple[object, dict[str, Exit]], ...] = (
     ),
     (asyncio.BaseEventLoop, _OF_LOOPS),
 )
-OF_UVLOOP = _OF_LOOPS
+"""Modules and classes of Python itself, and the functions by which these go out."""
+
+# These ask the system without Python's sockets, and are imported when a client wants
+# them: aiohttp takes aiodns for its look-ups wherever that is installed.
+OF_OTHERS: dict[str, tuple[str, dict[str, Exit]]] = {
+    "aiodns": (
+        "DNSResolver",
+        {
+            "getaddrinfo": _resolves,
+            "gethostbyaddr": _resolves_back,
+            "gethostbyname": _resolves,
+            "getnameinfo": _loop_names,
+            "query": _resolves,
+            "query_dns": _resolves,
+        },
+    ),
+    "uvloop": ("Loop", _OF_LOOPS),
+}
+"""For each module the name of a class, and the methods by which that goes out."""
 
 
 class Placed:
@@ -235,7 +303,8 @@ def _clear(owner: object, name: str) -> None:
     """Take away gates that are off, as many as stand before the others."""
     while True:
         there = vars(owner).get(name)
-        gate, below = getattr(there, "_tta", (None, None))
+        # Doubles have any attribute that they are asked for, but hold none.
+        gate, below = getattr(there, "__dict__", {}).get("_tta", (None, None))
         if gate is None or gate.is_on:
             return
         if below is None:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from pytest_tta.clock import describe
 from pytest_tta.clock.imports import ImportWatcher, watch_imports
-from pytest_tta.clock.places import place, user_spot
-from pytest_tta.wire.exits import OF_PYTHON, OF_UVLOOP, Placed
+from pytest_tta.clock.places import is_ours, place, user_spot
+from pytest_tta.wire.exits import OF_OTHERS, OF_PYTHON, Placed
 from pytest_tta.wire.hosts import AllowedHosts, address_of, is_local, normal, target
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _purpose: ContextVar[str | None] = ContextVar("tta_network_purpose", default=Non
 # from one test to the next, so it does, too.
 _names: dict[str, set[str]] = {}
 
-# Who is to cover uvloop when it is imported, and who tells of that.
+# Who is to cover a module that is imported later, and who tells of that.
 _entered: list[Guard] = []
 _watchers: list[ImportWatcher] = []
 
@@ -108,11 +108,9 @@ class Guard:
             for name, exit_ in exits.items()
         ]
         _entered.append(self)
-        uvloop = sys.modules.get("uvloop")
-        if uvloop is None:
-            _watch_for_uvloop()
-        else:
-            self.cover_uvloop(uvloop)
+        _watch_for_others()
+        for name in OF_OTHERS:
+            self.cover(sys.modules.get(name))
         return self
 
     def __exit__(
@@ -131,12 +129,19 @@ class Guard:
     def __repr__(self) -> str:
         return f"<Guard blocked={len(self.blocked)}>"
 
-    def cover_uvloop(self, module: ModuleType) -> None:
-        """Stand in the way of a loop that asks the system without Python's sockets."""
-        loop = getattr(module, "Loop", None)
-        if loop is not None:
+    def cover(self, module: ModuleType | None) -> None:
+        """Stand in the way of a module that does without Python's own sockets.
+
+        Args:
+            module: One of those that are known; None for one that is not imported.
+        """
+        if module is None or module.__name__ not in OF_OTHERS:
+            return
+        name, exits = OF_OTHERS[module.__name__]
+        owner = getattr(module, name, None)
+        if owner is not None:
             self._placed += [
-                Placed(self, loop, name, exit_) for name, exit_ in OF_UVLOOP.items()
+                Placed(self, owner, name, exit_) for name, exit_ in exits.items()
             ]
 
     def untold(self) -> list[str]:
@@ -155,13 +160,13 @@ class Guard:
         Raises:
             NetworkBlocked: It is neither.
         """
-        if host in _LOOPBACK or not self.is_on:
+        name = self._outside(host)
+        if name is None:
             return
-        name = _text(host)
-        if name is None or is_local(name):
-            return
-        if not self._allowed.allows((name, *_names.get(name, ())), port):
-            self._refuse(name, port)
+        # By the names that it was found by, the address itself last.
+        hosts = (*sorted(_names.get(name, ())), name)
+        if _own_name() not in hosts and not self._allowed.allows(hosts, port):
+            self._refuse(hosts[0], port)
 
     def check_lookup(self, host: object, port: object = None) -> None:
         """Refuse to ask for a name's addresses; what is an address asks nobody.
@@ -173,13 +178,11 @@ class Guard:
         Raises:
             NetworkBlocked: The name is neither one of this machine nor allowed.
         """
-        if host in _LOOPBACK or not self.is_on:
-            return
-        name = _text(host)
-        if name is None or is_local(name) or address_of(name) is not None:
+        name = self._outside(host)
+        if name is None or address_of(name) is not None:
             return
         # Own names are asked for by logging, mail and servers, to write them somewhere.
-        if name != normal(socket.gethostname()) and not self._allowed.names(name):
+        if name != _own_name() and not self._allowed.names(name):
             self._refuse(name, port)
 
     def check_reverse(self, host: object) -> None:
@@ -191,12 +194,12 @@ class Guard:
         Raises:
             NetworkBlocked: It is neither of this machine nor allowed.
         """
-        name = _text(host) if self.is_on else None
-        if name is None or is_local(name) or name == normal(socket.gethostname()):
+        name = self._outside(host)
+        if name is None:
             return
-        names = (name, *_names.get(name, ()))
-        if not any(self._allowed.names(each) for each in names):
-            self._refuse(name, None)
+        names = (*sorted(_names.get(name, ())), name)
+        if _own_name() not in names and not any(map(self._allowed.names, names)):
+            self._refuse(names[0], None)
 
     def check_address(self, sock: socket.socket, address: object) -> None:
         """Refuse an address of a socket, unless it is this machine's, or allowed.
@@ -209,34 +212,49 @@ class Guard:
             NetworkBlocked: It would leave the machine.
         """
         # What has another form is a path, or an error that Python describes better.
-        if not isinstance(address, tuple) or not address or address[0] in _LOOPBACK:
+        if not isinstance(address, tuple) or not address:
             return
-        if sock.family in _INTERNET:
-            self.check(address[0], address[1] if len(address) > 1 else None)
+        host = address[0]
+        is_loopback = isinstance(host, str) and host in _LOOPBACK
+        if not is_loopback and sock.family in _INTERNET:
+            self.check(*address[:2])
 
     def remember(self, host: object, addresses: Iterable[str]) -> None:
-        """Know the addresses of a name that was allowed."""
-        name = _text(host)
-        if name is not None and not is_local(name) and self._allowed.names(name):
+        """Know the addresses of a name that was allowed, or is this machine's."""
+        name = self._outside(host)
+        if name is not None and (name == _own_name() or self._allowed.names(name)):
             for address in addresses:
                 _names.setdefault(normal(address), set()).add(name)
 
+    def _outside(self, host: object) -> str | None:
+        """Return a host as rules are compared with it; None for the loopback."""
+        if not self.is_on or (isinstance(host, str) and host in _LOOPBACK):
+            return None
+        if isinstance(host, bytes | bytearray):
+            host = bytes(host).decode("latin-1")
+        name = normal(host) if isinstance(host, str) else ""
+        return None if is_local(name) else name
+
     def _refuse(self, host: str, port: object) -> NoReturn:
-        msg = _message(host, port, sys._getframe(1))
+        msg = _message(host, port, _asking_frame(sys._getframe(1)))
         for kept in (self.blocked, self._problems):
             if kept is not None and msg not in kept:
                 kept.append(msg)
         raise NetworkBlocked(msg)
 
 
-def _text(host: object) -> str | None:
-    """Return a host in its normal form; None for what is none."""
-    if isinstance(host, bytes | bytearray):
-        host = bytes(host).decode("latin-1")
-    return normal(host) if isinstance(host, str) else None
+def _own_name() -> str:
+    return normal(socket.gethostname())
 
 
-def _message(host: str, port: object, frame: FrameType) -> str:
+def _asking_frame(frame: FrameType | None) -> FrameType | None:
+    """Return the innermost frame that is not the guard's own."""
+    while frame is not None and is_ours(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame
+
+
+def _message(host: str, port: object, frame: FrameType | None) -> str:
     known = (
         ("for", _purpose.get()),
         ("by", describe.path_of_current()),
@@ -252,13 +270,12 @@ def _message(host: str, port: object, frame: FrameType) -> str:
     )
 
 
-def _watch_for_uvloop() -> None:
-    """Hear of uvloop when it is imported, whoever restores the import system."""
+def _watch_for_others() -> None:
+    """Hear of such modules when they are imported, whoever restores the finders."""
     if not any(watcher in sys.meta_path for watcher in _watchers):
-        _watchers[:] = [watch_imports(("uvloop",), _after_import)]
+        _watchers[:] = [watch_imports(OF_OTHERS, _after_import)]
 
 
 def _after_import(module: ModuleType) -> None:
-    if module.__name__ == "uvloop":
-        for guard in _entered:
-            guard.cover_uvloop(module)
+    for guard in _entered:
+        guard.cover(module)

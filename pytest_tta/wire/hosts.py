@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -104,19 +104,24 @@ def parse_rule(text: str) -> HostRule:
     if whole is not None:
         return HostRule(network=whole)
     split = _WITH_PORT.fullmatch(text)
-    host = text if split is None else split["host"]
-    port = None if split is None or split["port"] is None else _port(text, split)
-    network = _network(host.strip("[]"))
+    if split is None:
+        _refuse(text)
+    port = None if split["port"] is None else _port(text, split["port"])
+    network = _network(split["host"].strip("[]"))
     if network is not None:
         return HostRule(network=network, port=port)
-    name = normal(host)
-    if split is None or _NAME.fullmatch(name) is None:
-        msg = (
-            f"host {text!r} must be a name, a pattern such as '*.example.com', an "
-            "address or a network such as '10.0.0.0/8', each with or without ':port'"
-        )
-        raise ValueError(msg)
+    name = normal(split["host"])
+    if _NAME.fullmatch(name) is None:
+        _refuse(text)
     return HostRule(name=name, port=port)
+
+
+def _refuse(text: str) -> NoReturn:
+    msg = (
+        f"host {text!r} must be a name, a pattern such as '*.example.com', an address "
+        "or a network such as '10.0.0.0/8', each with or without ':port'"
+    )
+    raise ValueError(msg)
 
 
 def _network(text: str) -> IPv4Network | IPv6Network | None:
@@ -126,8 +131,7 @@ def _network(text: str) -> IPv4Network | IPv6Network | None:
         return None
 
 
-def _port(text: str, split: re.Match[str]) -> int:
-    written = split["port"]
+def _port(text: str, written: str) -> int:
     if not (written.isascii() and written.isdigit() and int(written) <= _HIGHEST_PORT):
         msg = f"host {text!r}: port {written!r} must be a number up to {_HIGHEST_PORT}"
         raise ValueError(msg)
@@ -193,6 +197,6 @@ def is_local(host: str) -> bool:
 
 def target(host: str, port: object) -> str:
     """Write a host and its port, if it has one, as one word."""
-    if port is None or port == 0:
+    if not isinstance(port, int | str) or port == 0:
         return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
