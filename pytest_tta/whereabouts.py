@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tta_primitives.door import Call
 
-__all__ = ["Whereabouts", "path_here", "telling"]
+__all__ = ["Whereabouts", "call_here", "path_here", "telling"]
 
 _call: ContextVar[Call | None] = ContextVar("tta_call", default=None)
 
@@ -29,6 +29,11 @@ class Whereabouts(Observer):
     def finished(self, call: Call, /) -> None:
         """Go back to the call around it."""
         _call.set(call.parent_call)
+
+
+def call_here() -> Call | None:
+    """Return the call of a primitive that is at work here, None if there is none."""
+    return _call.get()
 
 
 def path_here() -> str | None:

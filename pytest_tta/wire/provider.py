@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from pytest_tta.doubles.sites import Place
     from pytest_tta.wire.api import Api, Said, WireFault
     from pytest_tta.wire.exchange import WireAnswer, WireRequest
+    from tta_primitives.door import Call as PrimitiveCall
 
 __all__ = ["Provider", "WireExchange", "WireScript"]
 
 _ANY: Any = object()
+_GOOD = 200
+_RUNNING = "running"
 UNACCEPTABLE = "This answer must never be taken for a good one."
 """What a model says, or begins to say, where a fault is all that a test scripts."""
 
@@ -144,9 +147,14 @@ class Provider(WireScript):
             for mine, mine_too, below in self._places
         )
 
-    def begin(self, request: WireRequest) -> WireExchange:
-        """Take a request."""
-        exchange = WireExchange(self, request)
+    def begin(self, request: WireRequest, caller: PrimitiveCall | None) -> WireExchange:
+        """Take a request.
+
+        Args:
+            request: What is asked.
+            caller: The call of the primitive that asks, if one does.
+        """
+        exchange = WireExchange(self, request, caller)
         self.exchanges.append(exchange)
         return exchange
 
@@ -203,6 +211,7 @@ class WireExchange:
     Attributes:
         provider: Who was asked.
         request: What was asked.
+        caller: The call of the primitive that asked; None if none did.
         api: Which API; None if there is no such one.
         call: The request in no vendor's words; None if the provider refuses it.
         fault: What went wrong on purpose, if anything.
@@ -210,17 +219,57 @@ class WireExchange:
         ending: How the client's reading ended: "" for the end of the body, an error's
             repr otherwise, None if it has not.
         is_closed: Whether the client has let go of the answer.
+        is_forgotten: Whether it did so when its run was over.
+        took: Seconds until then, 0 as long as it has not.
     """
 
-    def __init__(self, provider: Provider, request: WireRequest) -> None:
+    def __init__(
+        self, provider: Provider, request: WireRequest, caller: PrimitiveCall | None
+    ) -> None:
         self.provider = provider
         self.request = request
+        self.caller = caller
         self.api: Api | None = None
         self.call: LLMCall | None = None
         self.fault: WireFault | None = None
         self.sent: WireAnswer | None = None
         self.ending: str | None = None
         self.is_closed = False
+        self.is_forgotten = False
+        self.took = 0.0
+        self._has_head = False
+
+    @property
+    def run(self) -> PrimitiveCall | None:
+        """The root of the run that the request belongs to, None if it is of none."""
+        call = self.caller
+        while call is not None and call.parent_call is not None:
+            call = call.parent_call
+        return call
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the client was given the head of an answer."""
+        return self.sent is not None and self._has_head
+
+    @property
+    def answered_at(self) -> float:
+        """When the head was sent, in seconds of the clock."""
+        after = 0.0 if self.sent is None else self.sent.head_after
+        return self.request.at + after
+
+    @property
+    def looks_good(self) -> bool:
+        """Whether a client can take the answer for a good one by its status."""
+        return self.sent is not None and self.sent.status == _GOOD and self._has_head
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether its caller, and the whole run, ended well after it."""
+        root = self.run
+        if root is None or self.caller is None:
+            return False
+        return self.caller.status == "ok" and root.status == "ok"
 
     def answer(self) -> WireAnswer | Awaitable[WireAnswer]:
         """Return what the provider answers.
@@ -272,13 +321,29 @@ class WireExchange:
             self.sent = api.answer(said, body, number)
         return self.sent
 
+    def began(self) -> None:
+        """Note that the client has the head."""
+        self._has_head = True
+
     def ended(self, how: str, /) -> None:
         """Note how it ended."""
         self.ending = how
 
-    def closed(self) -> None:
-        """Note that the client has let go of the answer."""
-        self.is_closed = True
+    def closed(self, at: float, /) -> None:
+        """Note that the client has let go of the answer.
+
+        Args:
+            at: When, in seconds of the clock.
+        """
+        if not self.is_closed:
+            self.is_closed = True
+            self.took = at - self.request.at
+            # What the end of the loop closes was forgotten by the run.
+            self.is_forgotten = self._is_run_over()
+
+    def _is_run_over(self) -> bool:
+        calls = [call for call in (self.caller, self.run) if call is not None]
+        return bool(calls) and all(call.status != _RUNNING for call in calls)
 
     def __repr__(self) -> str:
         status = None if self.sent is None else self.sent.status

@@ -40,8 +40,12 @@ class Exchange(Protocol):
         """Note how it ended: "" for the end of the body, else what went wrong."""
         ...
 
-    def closed(self) -> None:
-        """Note that the client has let go of the answer."""
+    def began(self) -> None:
+        """Note that the client has the head."""
+        ...
+
+    def closed(self, at: float, /) -> None:
+        """Note that the client has let go of the answer, at a time of the clock."""
         ...
 
 
@@ -199,11 +203,13 @@ class _Between:
             raise self._family.error(name, "") from None
 
     @staticmethod
-    def _give_up(exchange: Exchange, seat: Seat | None, error: BaseException) -> None:
+    def _give_up(
+        exchange: Exchange, seat: Seat | None, error: BaseException, at: float
+    ) -> None:
         if seat is not None:
             seat.leave()
         exchange.ended(repr(error))
-        exchange.closed()
+        exchange.closed(at)
 
     def _response(self, head: Any, body: object) -> Any:  # noqa: ANN401 - of either library
         status, reason, headers = head
@@ -236,8 +242,9 @@ class _InTasks(_Between):
             playing = self._playing(asking, answer, loop.time)
             head = await self._drive(playing.head())
         except BaseException as error:
-            self._give_up(exchange, seat, error)
+            self._give_up(exchange, seat, error, loop.time())
             raise
+        exchange.began()
         stream = _kinds_of(self._family).body_in_tasks
         return self._response(head, stream(playing, exchange, seat))
 
@@ -281,7 +288,7 @@ class _BodyInTasks:
     async def aclose(self) -> None:
         self._parts.close()
         self._seat.leave()
-        self._exchange.closed()
+        self._exchange.closed(asyncio.get_running_loop().time())
 
 
 class _Blocking(_Between):
@@ -303,8 +310,9 @@ class _Blocking(_Between):
             playing = self._playing(asking, answer, monotonic)
             head = self._drive(playing.head())
         except BaseException as error:
-            self._give_up(exchange, seat, error)
+            self._give_up(exchange, seat, error, monotonic())
             raise
+        exchange.began()
         stream = _kinds_of(self._family).body_of_thread
         return self._response(head, stream(playing, exchange, seat))
 
@@ -358,4 +366,4 @@ class _BodyOfThread:
     def close(self) -> None:
         self._parts.close()
         self._seat.leave()
-        self._exchange.closed()
+        self._exchange.closed(monotonic())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from pytest_tta.whereabouts import path_here
+from pytest_tta.whereabouts import call_here
+from pytest_tta.wire.audit import audit, check_kinds
 from pytest_tta.wire.exchange import WireRequest
 from pytest_tta.wire.provider import Provider
 from pytest_tta.wire.providers import AnthropicMessages, OpenAIChat, OpenAIResponses
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pytest_tta.wire.api import Api
+    from pytest_tta.wire.audit import Finding, FindingKind
     from pytest_tta.wire.provider import WireExchange
     from pytest_tta.wire.transport import Asking
 
@@ -58,6 +60,7 @@ class Wire:
     def __init__(self, *, seed: int | str = 0) -> None:
         self._seed = seed
         self._count = 0
+        self._tolerated: frozenset[str] = frozenset()
         self._hosts: dict[tuple[str, str], Provider] = {}
         self.openai = self._provider("wire.openai", "https://api.openai.com", "openai")
         self.anthropic = self._provider(
@@ -99,8 +102,28 @@ class Wire:
         return [one.request for one in self.exchanges]
 
     def verify(self) -> list[str]:
-        """Return what went wrong: unexpected requests, and rules used too seldom."""
-        return [text for provider in self._providers for text in provider.verify()]
+        """Return what went wrong: with the script, and with what clients made of it."""
+        scripted = [text for one in self._providers for text in one.verify()]
+        found = [one for one in self.audit() if one.kind not in self._tolerated]
+        return [*scripted, *map(str, found)]
+
+    def audit(self) -> list[Finding]:
+        """Return what clients have done wrong so far, though nothing failed.
+
+        It is what fails a test at its end, unless the test tolerates it.
+        """
+        return audit(self.exchanges)
+
+    def tolerate(self, *kinds: FindingKind) -> None:
+        """Let findings of these kinds not fail the test.
+
+        Args:
+            kinds: Such as "accepted_bad_answer".
+
+        Raises:
+            ValueError: One of them is unknown.
+        """
+        self._tolerated |= check_kinds(kinds)
 
     def serves(self, url: Any, /) -> bool:  # noqa: ANN401 - a URL of either library
         """Tell whether requests to a URL are answered here."""
@@ -111,6 +134,7 @@ class Wire:
         # Only what is served is asked.
         provider = cast("Provider", self._provider_at(asking.url))
         self._count += 1
+        caller = call_here()
         return provider.begin(
             WireRequest(
                 number=self._count,
@@ -119,9 +143,10 @@ class Wire:
                 headers=_without_secrets(asking.headers),
                 body=asking.body,
                 at=asking.at,
-                path=path_here() or "",
+                path="" if caller is None else caller.path,
                 timeout=asking.timeout,
-            )
+            ),
+            caller,
         )
 
     def _provider_at(self, url: Any) -> Provider | None:  # noqa: ANN401 - as above

@@ -52,9 +52,12 @@ class Served:
         """Keep how it ended."""
         self.endings.append(how)
 
-    def closed(self) -> None:
+    def began(self) -> None:
+        """Be told of the head."""
+
+    def closed(self, at) -> None:
         """Keep that it was closed."""
-        self.is_closed.append(True)
+        self.is_closed.append(at)
 
 
 @contextmanager
@@ -386,7 +389,8 @@ class Served:
     def begin(self, asking): return self
     def answer(self): return WireAnswer.of_json("fake")
     def ended(self, how): pass
-    def closed(self): pass
+    def began(self): pass
+    def closed(self, at): pass
 assert "httpx" not in sys.modules and "httpx2" not in sys.modules
 with transport.answering(Served()):
     import httpx, httpx2
