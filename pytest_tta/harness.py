@@ -152,6 +152,8 @@ class Harness:
         if self._wire is not None:
             from pytest_tta.wire.transport import answering
 
+            if self._recorder.began is not None:
+                self._wire.start(self._recorder.began)
             self._scope.enter_context(answering(self._wire))
 
     def _act(self) -> None:

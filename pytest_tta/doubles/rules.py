@@ -228,19 +228,39 @@ class RuleBook:
             UnexpectedCall: There is none; it is kept as a problem, too.
         """
         __tracebackhide__ = True
-        ranked = ((rule.scope.rank(call.path, primitive), rule) for rule in self.rules)
-        here = [(rank, rule) for rank, rule in ranked if rank is not None]
-        here.sort(key=lambda one: one[0], reverse=True)
         missed: list[tuple[Rule, list[str]]] = []
-        for _, rule in here:
-            reasons = rule.mismatches(call)
-            if not reasons:
-                rule.used += 1
-                return rule
-            missed.append((rule, reasons))
+        rule = self.find(call, primitive, missed)
+        if rule is not None:
+            rule.used += 1
+            return rule
         problem = UnexpectedCall(self._complaint(call, missed))
         self.problems.append(problem)
         raise problem
+
+    def find(
+        self,
+        call: LLMCall,
+        primitive: WorkflowPrimitive[Any, Any] | None,
+        missed: list[tuple[Rule, list[str]]] | None = None,
+    ) -> Rule | None:
+        """Return the rule that `take` would use, None if there is none.
+
+        Args:
+            call: The call.
+            primitive: What was called, None if that is no primitive.
+            missed: Where to put the rules of that place that do not answer it, each
+                with the reasons.
+        """
+        ranked = ((rule.scope.rank(call.path, primitive), rule) for rule in self.rules)
+        here = [(rank, rule) for rank, rule in ranked if rank is not None]
+        here.sort(key=lambda one: one[0], reverse=True)
+        for _, rule in here:
+            reasons = rule.mismatches(call)
+            if not reasons:
+                return rule
+            if missed is not None:
+                missed.append((rule, reasons))
+        return None
 
     def verify(self, seen: list[str]) -> list[str]:
         """Return the calls that nobody expected, and the rules used too seldom.

@@ -3,98 +3,31 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pytest_tta.doubles.calls import LLMCall
-from pytest_tta.doubles.llm import Script
+from pytest_tta.doubles.calls import LLMCall, scripted_at
 from pytest_tta.doubles.replies import Asked, Fixed
 from pytest_tta.doubles.rules import Rule, RuleBook, Scope
 from pytest_tta.doubles.unexpected import UnexpectedCall
+from pytest_tta.faults.schedules import Attempt, Schedule, always
 from pytest_tta.trace.snapshot import shorten
 from pytest_tta.wire.api import WireStrike
 from pytest_tta.wire.saying import Faulted, said_by
-from tta_primitives.llm import LLMResponse
+from pytest_tta.wire.script import UNACCEPTABLE, WireScript, check_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-    from datetime import timedelta
+    from collections.abc import Awaitable, Sequence
 
-    from pytest_tta.doubles.replies import Reply
-    from pytest_tta.doubles.sites import Place
     from pytest_tta.wire.api import Api, Said, WireFault
     from pytest_tta.wire.exchange import WireAnswer, WireRequest
     from tta_primitives.door import Call as PrimitiveCall
 
-__all__ = ["Provider", "WireExchange", "WireScript"]
+__all__ = ["Provider", "WireExchange"]
 
-_ANY: Any = object()
 _GOOD = 200
 _RUNNING = "running"
-UNACCEPTABLE = "This answer must never be taken for a good one."
-"""What a model says, or begins to say, where a fault is all that a test scripts."""
-
-
-class WireScript(Script):
-    """Where a test writes down what a provider answers."""
-
-    def at(self, place: Place) -> WireScript:
-        """Write for the requests of one place of a workflow; see `Script.at`."""
-        narrowed = super().at(place)
-        return WireScript(self._rules, narrowed._scope)
-
-    def when(
-        self,
-        holds: Callable[[LLMCall], object] | None = None,
-        *,
-        contains: str | None = None,
-        input: object = _ANY,  # noqa: A002 - what the user calls it
-    ) -> WireScript:
-        """Write for the requests for which all of this holds; see `Script.when`."""
-        given = {} if input is _ANY else {"input": input}
-        narrowed = super().when(holds, contains=contains, **given)
-        return WireScript(self._rules, narrowed._scope)
-
-    def fails(self, fault: WireFault, *, said: str | LLMResponse | None = None) -> Rule:
-        """Answer as a provider does when something goes wrong.
-
-        Args:
-            fault: What goes wrong, such as `rate_limit(after=30)`.
-            said: What the model says if the fault lets some of it through; a sentence
-                unless given.
-
-        Raises:
-            TypeError: One of them is of another kind.
-        """
-        if not callable(getattr(fault, "on_wire", None)):
-            msg = (
-                f"fault={fault!r} must be a fault that a provider can have, such as "
-                "rate_limit(after=30) of pytest_tta.faults"
-            )
-            raise TypeError(msg)
-        if said is not None and not isinstance(said, (str, LLMResponse)):
-            msg = f"said={said!r} must be a text or an LLMResponse"
-            raise TypeError(msg)
-        shown = f".fails({fault!r}{'' if said is None else f', said={said!r}'})"
-        reply = Fixed(UNACCEPTABLE if said is None else said)
-        return self._add(Faulted(fault, reply), shown)
-
-    def raises(
-        self,
-        error: BaseException | type[BaseException],
-        *,
-        delay: float | timedelta = 0.0,
-    ) -> Rule:
-        """Refuse: nothing that a provider does is an exception.
-
-        Raises:
-            TypeError: Always; `fails` is what is meant.
-        """
-        msg = (
-            f".raises({error!r}, delay={delay!r}): a provider sends bytes, and the SDK "
-            "makes an exception of them; write .fails(server_error()), for instance"
-        )
-        raise TypeError(msg)
 
 
 class Provider(WireScript):
@@ -107,7 +40,12 @@ class Provider(WireScript):
         name: How it is called, as a test writes it.
         base_urls: Where its APIs are.
         apis: What it can be asked.
-        seed: Decides the data that schemas are filled with.
+        seed: Decides the data that schemas are filled with, and what `chance` draws.
+
+    Attributes:
+        began: The loop time that counts as zero for `at_time`, in seconds; that of the
+            first request unless given.
+        exchanges: What was asked, what was answered, and what became of it, in order.
     """
 
     def __init__(
@@ -123,6 +61,8 @@ class Provider(WireScript):
         self._places = [_place_of(url) for url in base_urls]
         self._apis = tuple(apis)
         self._seed = seed
+        self._injected: list[_Injected] = []
+        self.began: float | None = None
         self.exchanges: list[WireExchange] = []
 
     @property
@@ -133,6 +73,42 @@ class Provider(WireScript):
     def __repr__(self) -> str:
         hosts = ", ".join(host for host, _, _ in self._places)
         return f"<Provider {self._name} at {hosts}, requests={len(self.exchanges)}>"
+
+    def inject(self, fault: WireFault, *, when: Schedule | None = None) -> Provider:
+        """Let a fault strike requests, whatever is scripted for them.
+
+        A request that is refused uses up no reply; one that a reply begins to answer
+        does. Of several faults that strike one request the first written acts.
+
+        Args:
+            fault: What goes wrong, such as `overloaded()`.
+            when: Which requests of each place, an SDK's own retries included; all
+                unless given.
+
+        Raises:
+            TypeError: One of them is of another kind.
+        """
+        check_fault(fault)
+        schedule = always() if when is None else when
+        if not isinstance(schedule, Schedule):
+            msg = f"when={when!r} must be a schedule, such as first(2) or every(3)"
+            raise TypeError(msg)
+        self._injected.append(_Injected(fault, schedule, scripted_at()))
+        return self
+
+    def striking(self, call: LLMCall) -> WireFault | None:
+        """Return the fault that strikes a call, if one does."""
+        if self.began is None:
+            self.began = call.at
+        at = round(call.at - self.began, 9)
+        seed = f"{self._seed}/{self._name}"
+        asked: Any = call
+        attempt = Attempt(asked, call.path, call.number, at, seed)
+        for one in self._injected:
+            if one.schedule.strikes(attempt.for_fault(repr(one.fault))):
+                one.struck += 1
+                return one.fault
+        return None
 
     def serves(self, host: str, port: int | None, path: str) -> bool:
         """Tell whether a URL is one of this provider's.
@@ -160,9 +136,9 @@ class Provider(WireScript):
 
     def verify(self) -> list[str]:
         """Return what went wrong: unexpected requests, and rules used too seldom."""
-        return self._book.verify(
-            [one.request.path or "(none)" for one in self.exchanges]
-        )
+        paths = [one.request.path or "(none)" for one in self.exchanges]
+        idle = [str(one) for one in self._injected if not one.struck]
+        return [*self._book.verify(paths), *idle]
 
     def api_of(self, request: WireRequest) -> Api:
         """Return the API that a request is for.
@@ -187,12 +163,15 @@ class Provider(WireScript):
         self._book.problems.append(problem)
         return problem
 
-    def rule_for(self, call: LLMCall) -> Rule:
-        """Use the rule that answers a call.
+    def rule_for(self, call: LLMCall, fault: WireFault | None) -> Rule:
+        """Use the rule that answers a call; what is struck by a fault needs none.
 
         Raises:
             UnexpectedCall: There is none.
         """
+        rule = None if fault is None else self._book.find(call, None)
+        if fault is not None and rule is None:
+            return Rule(Scope(), Fixed(UNACCEPTABLE), "", "")
         return self._book.take(call, None)
 
     def asked(self, call: LLMCall) -> Asked:
@@ -203,6 +182,22 @@ class Provider(WireScript):
     def number_at(self, path: str) -> int:
         """Return how many requests a primitive has made, the present one included."""
         return sum(one.request.path == path for one in self.exchanges)
+
+
+@dataclass(slots=True)
+class _Injected:
+    """A fault with its schedule, and how often it has struck."""
+
+    fault: WireFault
+    schedule: Schedule
+    scripted_at: str
+    struck: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.scripted_at}: {self.fault!r} never struck: no request came, or "
+            f"none that {self.schedule!r} is for"
+        )
 
 
 class WireExchange:
@@ -299,27 +294,37 @@ class WireExchange:
             idempotency_key=self.request.headers.get("idempotency-key"),
             is_stream=api.streams(body),
         )
-        rule = self.provider.rule_for(call)
+        self.fault = self.provider.striking(call)
+        rule = self.provider.rule_for(call, self.fault)
         said = said_by(rule.reply, self.provider.asked(call))
         if hasattr(said, "__await__"):
-            return self._answer_later(rule.reply, said, body)
-        return self._answered(rule.reply, said, body)
+            return self._answer_later(rule, said, body)
+        return self._answered(rule, said, body)
 
     async def _answer_later(
-        self, reply: Reply, said: Awaitable[Said], body: dict[str, Any]
+        self, rule: Rule, said: Awaitable[Said], body: dict[str, Any]
     ) -> WireAnswer:
-        return self._answered(reply, await said, body)
+        return self._answered(rule, await said, body)
 
-    def _answered(self, reply: Reply, said: Said, body: dict[str, Any]) -> WireAnswer:
+    def _answered(self, rule: Rule, said: Said, body: dict[str, Any]) -> WireAnswer:
         api: Any = self.api
         number = self.request.number
-        if isinstance(reply, Faulted):
-            self.fault = reply.fault
-            strike = WireStrike(api=api, body=body, number=number, said=said)
-            self.sent = reply.fault.on_wire(strike)
-        else:
+        injected = self.fault
+        if injected is None and isinstance(rule.reply, Faulted):
+            self.fault = rule.reply.fault
+        if self.fault is None:
             self.sent = api.answer(said, body, number)
+            return self.sent
+        strike = WireStrike(api=api, body=body, number=number, said=said)
+        self.sent = self.fault.on_wire(strike)
+        if injected is not None and not self._begins_well(self.sent):
+            rule.used -= 1  # The reply is still to come.
         return self.sent
+
+    @staticmethod
+    def _begins_well(answer: WireAnswer) -> bool:
+        is_there = answer.connect == "open" and answer.has_head
+        return is_there and answer.reads_request and answer.status == _GOOD
 
     def began(self) -> None:
         """Note that the client has the head."""

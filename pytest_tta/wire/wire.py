@@ -60,6 +60,7 @@ class Wire:
     def __init__(self, *, seed: int | str = 0) -> None:
         self._seed = seed
         self._count = 0
+        self._began: float | None = None
         self._tolerated: frozenset[str] = frozenset()
         self._hosts: dict[tuple[str, str], Provider] = {}
         self.openai = self._provider("wire.openai", "https://api.openai.com", "openai")
@@ -88,7 +89,9 @@ class Wire:
         return known
 
     def _provider(self, name: str, base_url: str, like: str) -> Provider:
-        return Provider(name, [base_url], _APIS[like](), self._seed)
+        provider = Provider(name, [base_url], _APIS[like](), self._seed)
+        provider.began = self._began
+        return provider
 
     @property
     def exchanges(self) -> list[WireExchange]:
@@ -128,6 +131,12 @@ class Wire:
     def serves(self, url: Any, /) -> bool:  # noqa: ANN401 - a URL of either library
         """Tell whether requests to a URL are answered here."""
         return self._provider_at(url) is not None
+
+    def start(self, at: float) -> None:
+        """Let times of schedules count from a moment, in seconds of the clock."""
+        for provider in self._providers:
+            provider.began = at
+        self._began = at
 
     def begin(self, asking: Asking, /) -> WireExchange:
         """Take a request that is to be answered."""

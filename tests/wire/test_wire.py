@@ -15,6 +15,7 @@ import pydantic
 import pytest
 
 from pytest_tta.doubles.unexpected import UnexpectedCall
+from pytest_tta.faults import at_time, first, nth
 from pytest_tta.harness import Harness, HarnessError
 from pytest_tta.wire.wire import Wire
 from tta_primitives import WorkflowContext, step
@@ -299,6 +300,85 @@ def test_what_a_provider_would_refuse_is_refused(tta) -> None:
     with pytest.raises(openai.BadRequestError, match="messages"):
         tta.run(ask, "x")
     assert tta.run(chat, "x") == "fine"
+
+
+# --- faults by schedule ---------------------------------------------------------------
+
+
+def test_faults_strike_by_schedule_whatever_is_scripted(tta) -> None:
+    """Who is refused uses up no reply; each place counts for itself."""
+    tta.wire.openai.inject(Limited(2), when=first(2))
+    tta.wire.openai.at("chat").reply("from chat")
+    tta.wire.openai.at("respond").reply("from respond")
+    assert tta.run(chat, "x") == "from chat"
+    assert tta.run(respond, "x") == "from respond"
+    assert tta.elapsed == 8
+    assert [one.retry_count for one in tta.wire.requests] == [0, 1, 2] * 2
+
+
+def test_a_schedule_counts_time_from_the_start(tta) -> None:
+    """An outage from the tenth to the hundredth second."""
+    once = openai_client.with_options(max_retries=0)
+    tta.wire.openai.inject(Limited(1), when=at_time(10, until=100))
+    tta.wire.openai.reply("up").always()
+
+    async def ask(seconds):
+        await asyncio.sleep(seconds)
+        try:
+            await once.responses.create(model="gpt-5", input="x")
+        except openai.RateLimitError:
+            return "down"
+        return "up"
+
+    assert [tta.run(ask, one) for one in (5, 10, 50, 60)] == [
+        "up",
+        "down",
+        "down",
+        "up",
+    ]
+
+
+def test_what_a_fault_lets_through_uses_a_reply_up(tta) -> None:
+    """And where nothing is scripted, a fault needs nothing."""
+    tta.wire.openai.inject(Limited(1), when=nth(1))
+    with pytest.raises(openai.RateLimitError):
+        tta.run(ask_once, "x")
+    tta.wire.openai.inject(Renamed(), when=nth(2))
+    tta.wire.openai.reply("one")
+    assert tta.run(ask_once, "x") == "one"
+    assert tta.wire.verify() == []
+
+
+class Renamed:
+    """A fault after which the model's answer comes through."""
+
+    def on_wire(self, strike) -> WireAnswer:
+        """Answer with one header more."""
+        return strike.answer().with_headers(("x-fault", "renamed"))
+
+
+async def ask_once(question):
+    """Ask without the SDK's retries."""
+    once = openai_client.with_options(max_retries=0)
+    return (await once.responses.create(model="gpt-5", input=question)).output_text
+
+
+def test_a_fault_that_never_strikes_fails_the_test() -> None:
+    """With its line and its schedule; a wrong one is refused at once."""
+
+    def body(tta):
+        tta.wire.openai.inject(Limited(1), when=nth(7))
+        tta.wire.openai.reply("one")
+        tta.run(chat, "x")
+
+    assert re.search(
+        r"test_wire.py:\d+ .*: Limited\(1\) never struck: .* none that nth\(7\)",
+        problems_of(body),
+    )
+    with pytest.raises(TypeError, match=r"when=2 must be a schedule, such as first"):
+        Wire().openai.inject(Limited(1), when=2)
+    with pytest.raises(TypeError, match="fault=7 must be a fault that a provider"):
+        Wire().openai.inject(7)
 
 
 # --- what nobody foresaw --------------------------------------------------------------
