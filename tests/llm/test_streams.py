@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.llm.bodies import (
 )
 from tests.wire.loopback import loopback
 from tta_primitives import WorkflowContext
+from tta_primitives.door import closing
 from tta_primitives.llm import (
     BrokenToolCallError,
     EmptyResponseError,
@@ -40,8 +42,9 @@ async def heard(api, answer, **options):
     found = []
     async with served(api, answer, **options) as (llm, seen):
         try:
-            async for text in llm.stream("Hi", WorkflowContext()):
-                found.append(text)
+            async with closing(llm.stream("Hi", WorkflowContext())) as stream:
+                async for text in stream:
+                    found += [text]
         except Exception as error:
             assert len(seen) == 1
             return found, error
@@ -189,7 +192,7 @@ async def test_error_event_of_a_response_is_raised(last) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        pytest.param(lambda api: whole(api), id="json"),
+        pytest.param(whole, id="json"),
         pytest.param(
             lambda api: WireAnswer.of_bytes(b"<html>Sign in</html>", "text/html"),
             id="html",
@@ -305,6 +308,27 @@ async def test_stream_that_is_left_closes_its_connection(api, how) -> None:
         await llm.aclose()
         serving.cancel()
         gc.collect()
+
+
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("words", [0, 1, None], ids=["unread", "left", "whole"])
+async def test_no_generator_of_an_sdk_is_left_to_the_collector(api, words) -> None:
+    """Else the loop would close them in tasks, after the stream has ended."""
+    left = []
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(firstiter=hooks.firstiter, finalizer=left.append)
+    try:
+        async with served(api, streamed(api, "Hel", "lo", ".")) as (llm, _):
+            stream = llm.stream("Hi", WorkflowContext())
+            found = [] if words == 0 else [await anext(stream)]
+            if words is None:
+                found += [text async for text in stream]
+            await stream.aclose()
+            assert found == ["Hel", "lo", "."][:words]
+            gc.collect()
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+    assert [one for one in left if "Stream" in one.__qualname__] == []
 
 
 def llm_pool(llm):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from tta_primitives.door import closing
 from tta_primitives.llm.errors import MalformedResponseError
+from tta_primitives.llm.generators import Generators
 from tta_primitives.llm.reading import Reading
 
 if TYPE_CHECKING:
@@ -22,10 +24,17 @@ async def events_of(
     stream: VendorStream, where: str
 ) -> AsyncGenerator[Mapping[str, Any], None]:
     """Yield the events of a vendor's stream, and close its response at the end."""
+    generators = Generators()
     try:
-        async for event in stream:
-            yield plain_answer(event, where)
+        async with closing(aiter(stream)) as events:
+            while True:
+                try:
+                    event = await generators.drive(anext(events))
+                except StopAsyncIteration:
+                    return
+                yield plain_answer(event, where)
     finally:
+        await generators.aclose()
         await stream.close()
 
 
