@@ -235,8 +235,7 @@ def anthropic_events(*words, stop="end_turn", over=True, tools=(), details=None)
         {"type": "ping"},
         _block_start(0, {"type": "text", "text": ""}),
     ]
-    for word in words:
-        events.append(_block_delta(0, {"type": "text_delta", "text": word}))
+    events += [_block_delta(0, {"type": "text_delta", "text": word}) for word in words]
     events.append({"type": "content_block_stop", "index": 0})
     for index, (identifier, name, pieces) in enumerate(tools, start=1):
         block = {"type": "tool_use", "id": identifier, "name": name, "input": {}}

@@ -121,7 +121,7 @@ def test_what_is_no_key_is_refused(given, kind, shown) -> None:
 async def test_function_that_returns_no_key_is_told_by_type() -> None:
     """Its value may be the key after all, so it is not shown."""
     llm = OpenAIPrimitive(lambda: {"key": KEY}, model="gpt-5")
-    with pytest.raises(TypeError, match="has returned must be text .* not dict") as e:
+    with pytest.raises(TypeError, match=r"has returned must be text .* not dict") as e:
         await llm.execute("Hi", WorkflowContext())
     assert KEY not in str(e.value)
 
@@ -154,7 +154,7 @@ def everything_shown(llm, error=None):
 @pytest.mark.parametrize(
     "answer",
     [
-        pytest.param(lambda api: whole(api), id="good"),
+        pytest.param(whole, id="good"),
         pytest.param(lambda api: whole(api, ""), id="empty"),
         pytest.param(
             lambda api: WireAnswer.of_json(

@@ -216,7 +216,7 @@ def test_field_called_like_a_keyword_is_a_field() -> None:
 @pytest.mark.parametrize("given", ["Invoice", 7, ["a"]])
 def test_what_is_no_schema_is_refused(given) -> None:
     """Neither a mapping nor a type."""
-    with pytest.raises(TypeError, match="schema=.* must be a pydantic model"):
+    with pytest.raises(TypeError, match=r"schema=.* must be a pydantic model"):
         Structure.of(given)
 
 

@@ -73,13 +73,19 @@ def is_retryable(error: Exception) -> bool:
         return False
     if is_mute(error):
         return True
+    advice = _advice(error)
+    if advice is not None:
+        return advice
+    return status(error) not in PERMANENT_STATUSES and not _is_out_of_quota(error)
+
+
+def _advice(error: Exception) -> bool | None:
+    """Return what an error, or else its answer, says of a retry; None if nothing."""
     own = getattr(error, "retryable", None)
     if isinstance(own, bool):
         return own
-    advice = header(error, "x-should-retry")
-    if advice is not None and advice.strip().lower() in {"true", "false"}:
-        return advice.strip().lower() == "true"
-    return status(error) not in PERMANENT_STATUSES and not _is_out_of_quota(error)
+    said = (header(error, "x-should-retry") or "").strip().lower()
+    return said == "true" if said in {"true", "false"} else None
 
 
 def is_unexpected(error: Exception) -> bool:
