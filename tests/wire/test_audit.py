@@ -73,6 +73,15 @@ async def strict(question):
     return "".join(texts)
 
 
+@step
+async def apologetic(question):
+    """Say so when the provider refuses."""
+    try:
+        return await ask(question)
+    except openai.APIStatusError:
+        return "sorry"
+
+
 def found_in(script, workflow, *, times=1):
     """Return the kinds of what was found, and the text that fails the test."""
     kinds = []
@@ -158,6 +167,7 @@ def test_each_silent_mistake_fails_the_test_and_is_named(
         (fine(), naive),
         (fine(rate_limit(after=30)), RetryPrimitive(naive, jitter="none")),
         (fine(quota_exceeded()), RetryPrimitive(naive)),
+        (fine(quota_exceeded()), apologetic),
         (fine(server_error(), server_error()), RetryPrimitive(naive)),
         (fine(server_error(), server_error()), stubborn),
         (
@@ -176,6 +186,7 @@ def test_each_silent_mistake_fails_the_test_and_is_named(
         "good",
         "waited",
         "gave up",
+        "answered instead",
         "retried",
         "retried by the SDK",
         "result retried",
