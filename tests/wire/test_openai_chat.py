@@ -330,6 +330,14 @@ def test_usage_is_estimated_when_the_test_tells_none():
     assert longer.prompt_tokens == 7
 
 
+def test_what_is_stored_with_a_request_stands_in_its_answer():
+    """Metadata come back, and the answer is of the day on which test clocks begin."""
+    client = openai_client(says(API, RICH))
+    answer = client.chat.completions.create(**ASKED, metadata={"k": "v"}, store=True)
+    assert answer.metadata == {"k": "v"}
+    assert answer.created == 946684800
+
+
 def test_several_choices_are_alike():
     """`n=2` gives two, whole and streamed."""
     client = openai_client(says(API, RICH))

@@ -202,6 +202,8 @@ def test_a_stream_tells_every_step_with_its_number():
         "completed",
     ]
     assert [event["sequence_number"] for event in events] == list(range(14))
+    begun, part = events[2]["item"], events[3]["part"]
+    assert (begun["status"], begun["content"], part["text"]) == ("in_progress", [], "")
     assert (answer.tokens, answer.tail) == ((4, 5, 9, 10), 1)
 
 
