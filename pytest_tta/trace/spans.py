@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 from pytest_tta.paths import check_place, hint, matches
 from pytest_tta.trace.alignment import Comparison, Row
 from pytest_tta.trace.pattern import S
+from pytest_tta.trace.snapshot import RecordedError
 from tta_primitives.primitive import ParallelPrimitive, Wrapper, labels, positions
 
 if TYPE_CHECKING:
@@ -475,7 +476,8 @@ def _error_name(span: Span) -> str:
     error = span.error
     if error is None or span.status == "cancelled":
         return ""
-    return f": {getattr(error, 'type', type(error)).__name__}"
+    kind = error.type if isinstance(error, RecordedError) else type(error)
+    return f": {kind.__name__}"
 
 
 def _event_line(event: Event) -> str:

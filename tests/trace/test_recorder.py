@@ -320,6 +320,22 @@ def test_the_outline_shows_what_was_not_usual():
     )
 
 
+@pytest.mark.parametrize("kind", ["requests", None])
+def test_the_outline_names_the_class_of_an_error_that_has_a_type_of_its_own(kind):
+    """As those of the vendors' SDKs have, a word of the provider or None."""
+
+    class LimitError(Exception):
+        def __init__(self):
+            super().__init__("busy")
+            self.type = kind
+
+    def limited(_):
+        raise LimitError
+
+    trace, _ = record(StepPrimitive(limited), "q")
+    assert trace.outline(durations=False) == "limited failed: LimitError"
+
+
 def test_the_outline_can_show_events():
     """An event stands below the span in which it happened."""
     trace, _ = record(Again(failing(1)).named("answer"), "q")
