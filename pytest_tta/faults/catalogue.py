@@ -103,6 +103,11 @@ class Fault:
         """The name in the catalogue."""
         raise NotImplementedError
 
+    @property
+    def hangs(self) -> bool:
+        """Whether only a time limit, or a cancellation, ends it."""
+        return False
+
     def _arguments(self) -> list[str]:
         return []
 
@@ -183,6 +188,11 @@ class Hang(Fault):
     def name(self) -> str:
         """The name in the catalogue."""
         return "hang"
+
+    @property
+    def hangs(self) -> bool:
+        """Whether only a time limit, or a cancellation, ends it."""
+        return True
 
     async def execute(self, strike: Strike) -> Any:
         """Wait until somebody cancels it."""

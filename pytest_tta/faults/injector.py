@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_tta.clock.places import place, user_spot
 from pytest_tta.faults import catalogue
-from pytest_tta.faults.catalogue import Fault, Hang, Strike
+from pytest_tta.faults.catalogue import Fault, Strike
 from pytest_tta.faults.plan import FaultPlan, FaultRule
 from pytest_tta.faults.schedules import Attempt, Schedule, always
 from pytest_tta.paths import hint, matches
@@ -77,11 +77,12 @@ class _Hanging:
 
     path: str
     number: int
+    fault: Fault
     where: str
 
     def __str__(self) -> str:
         return (
-            f"{self.path} (call {self.number}) hangs, as hang() scripted at "
+            f"{self.path} (call {self.number}) hangs, as {self.fault!r} scripted at "
             f"{self.where}; only a time limit around it ends that: use TimeoutPrimitive"
         )
 
@@ -292,9 +293,10 @@ class FaultInjector(Interceptor):
         )
 
     def _hang_of(self, scripted: _Scripted, attempt: Attempt) -> _Hanging | None:
-        if not isinstance(scripted.rule.fault, Hang):
+        fault = scripted.rule.fault
+        if not fault.hangs:
             return None
-        return _Hanging(attempt.path, attempt.number, scripted.where)
+        return _Hanging(attempt.path, attempt.number, fault, scripted.where)
 
     def _release(self, hanging: _Hanging | None) -> None:
         if hanging in self._hanging:

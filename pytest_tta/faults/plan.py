@@ -21,6 +21,8 @@ from pytest_tta.faults.catalogue import (
     returns,
     slow,
 )
+from pytest_tta.faults.llm import LLM_FAULTS
+from pytest_tta.faults.llm_base import LLMFault
 from pytest_tta.faults.schedules import (
     Always,
     AtTime,
@@ -235,6 +237,8 @@ def _plain_text(place: Place, rule: FaultRule) -> str:
 
 def _plain_fault(fault: Fault) -> dict[str, Any]:
     plain: dict[str, Any] = {"name": fault.name}
+    if isinstance(fault, LLMFault):
+        return plain | fault.arguments
     if fault.after_chunks:
         plain["after_chunks"] = fault.after_chunks
     if isinstance(fault, Fail):
@@ -307,6 +311,7 @@ _FAULTS: dict[str, Callable[..., Fault]] = {
     "slow": slow,
     "cancel": cancel,
     "returns": returns,
+    **LLM_FAULTS,
 }
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from pytest_tta.wire.exchange import WireAnswer, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 
 class Seen:
@@ -125,6 +125,9 @@ async def loopback(
         tasks.add(task)
         try:
             await served.serve(reader, writer)
+        except asyncio.CancelledError:
+            # The end of the server; Python 3.11 would report it as an error of ours.
+            task.uncancel()
         finally:
             tasks.discard(task)
 
@@ -138,3 +141,28 @@ async def loopback(
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextmanager
+def refusing() -> Iterator[str]:
+    """Yield an address that refuses connections: a port that nobody listens at."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+
+@contextmanager
+def deaf(*, accepts: bool) -> Iterator[str]:
+    """Yield an address where nobody reads.
+
+    Args:
+        accepts: Whether the system takes connections on behalf of whoever will read
+            them some day; otherwise its queue is full already.
+    """
+    with socket.socket() as sock, socket.socket() as first:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.bind(("127.0.0.1", 0))
+        sock.listen(128 if accepts else 0)
+        if not accepts:
+            first.connect(sock.getsockname())
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
