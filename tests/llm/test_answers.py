@@ -220,6 +220,21 @@ async def test_what_a_request_says_outweighs_the_primitive() -> None:
     assert body["user"] == "a"
 
 
+@pytest.mark.parametrize("api", APIS)
+async def test_temperature_is_sent(api) -> None:
+    """Zero is one too."""
+    async with served(api, whole(api), temperature=0) as (llm, seen):
+        await llm.execute("Hi", WorkflowContext())
+    assert sent(seen)["temperature"] == 0
+
+
+async def test_text_in_parts_is_put_together() -> None:
+    """Some compatible servers write the content as a list."""
+    parts = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]
+    async with served("chat", whole("chat", parts)) as (llm, _):
+        assert str(await llm.execute("Hi", WorkflowContext())) == "Hello"
+
+
 async def test_none_as_an_option_takes_an_argument_back() -> None:
     """A server that does not know `stream_options` is not sent them."""
     options = {"stream_options": None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Literal
 
 import pytest
@@ -228,6 +229,16 @@ def test_type_that_has_no_schema_is_refused() -> None:
 
     with pytest.raises(TypeError, match="no type that pydantic can make"):
         Structure.of(Thing)
+
+
+def test_missing_pydantic_says_what_to_install(monkeypatch) -> None:
+    """A type as a schema is the only thing that needs it."""
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    with pytest.raises(
+        ImportError, match=r"pip install 'tta-dev-primitives\[pydantic\]'"
+    ):
+        Structure.of(Invoice)
+    assert Structure.of(CITY).name == "City"
 
 
 TREE = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from tta_primitives.llm.messages import FinishReason, LLMRequest, Message, Tool, Usage
@@ -65,7 +66,12 @@ class Messages:
 
     def call(self, client: Any, /, **body: Any) -> Awaitable[Any]:  # noqa: ANN401 - the SDK is not imported
         """Call `messages.create`."""
-        return client.messages.create(**body)  # type: ignore[no-any-return]
+        create = client.messages.create
+        if "temperature" in body and "temperature" not in signature(create).parameters:
+            # Later SDKs no longer know it: whether a model does is for the API to say.
+            warmth = {"temperature": body.pop("temperature")}
+            body["extra_body"] = {**warmth, **body.get("extra_body", {})}
+        return create(**body)  # type: ignore[no-any-return]
 
     def read(self, answer: Mapping[str, Any], /) -> Reading:
         """Read a message."""
