@@ -257,13 +257,8 @@ def written(maker: Callable[..., LLMFault], **given: Any) -> Written:
         given: The arguments, as they are kept.
     """
     usual = inspect.signature(maker).parameters
-    kept = ((k, v) for k, v in given.items() if not _is_same(v, usual[k].default))
+    kept = ((k, v) for k, v in given.items() if v != usual[k].default)
     return maker.__name__, tuple(kept)
-
-
-def _is_same(value: object, default: object) -> bool:
-    # 1 is not True, and 0 is not None: what is printed must say what was meant.
-    return type(value) is type(default) and value == default
 
 
 def answer_of(

@@ -281,7 +281,7 @@ def _gateway_page(page: str, status: int, strike: WireStrike) -> WireAnswer:
 
 
 def _checked_status(status: int) -> int:
-    if isinstance(status, bool) or status not in _SERVER_ERRORS:
+    if not isinstance(status, int) or status not in _SERVER_ERRORS:
         msg = f"status={status!r} must be that of a server's error, from 500 to 599"
         raise ValueError(msg)
     return status

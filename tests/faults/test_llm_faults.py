@@ -187,7 +187,7 @@ def test_every_fault_is_exported() -> None:
         (lambda: rate_limit(message=3), TypeError, "message=3 must be a text"),
         (lambda: quota_exceeded(should_retry=1), TypeError, "should_retry=1 must be"),
         (lambda: server_error(429), ValueError, "status=429 must be that of a server"),
-        (lambda: server_error(True), ValueError, "status=True must be that"),
+        (lambda: server_error(500.0), ValueError, "status=500.0 must be that"),
         (lambda: bad_gateway_html(200), ValueError, "from 500 to 599"),
         (lambda: overloaded(in_stream="yes"), TypeError, "in_stream='yes' must be"),
         (lambda: error_event("dns"), ValueError, "kind='dns' must be one of"),

@@ -19,6 +19,7 @@ from pytest_tta.faults import (
     stream_cut,
     tool_args,
 )
+from pytest_tta.faults.llm_edits import sliced
 from pytest_tta.wire.api import Said, WireStrike
 from pytest_tta.wire.exchange import WireAnswer
 from pytest_tta.wire.providers.anthropic_messages import AnthropicMessages
@@ -92,6 +93,14 @@ def test_split_bytes_are_the_same_bytes_at_the_same_times() -> None:
     for index, before in zip(split.tokens, plain.tokens, strict=True):
         assert split.body[index][0] == plain.body[before][0]
     assert split.tail >= plain.tail
+
+
+def test_tail_of_split_bytes_begins_where_it_began() -> None:
+    """What comes at another time is no part of the same piece."""
+    events = [(0.0, b"data: a\n\n"), (1.0, b"data: [DONE]\n\n")]
+    split = sliced(WireAnswer.of_events(events, tokens=[0], tail=1), seed=3)
+    assert b"".join(part for _, part in split.body[-split.tail :]) == events[1][1]
+    assert [at for at, _ in split.body[-split.tail :]] == [1.0] * split.tail
 
 
 def test_garbled_text_has_its_length_told() -> None:
