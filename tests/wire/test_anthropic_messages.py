@@ -183,6 +183,7 @@ def test_a_stream_tells_of_every_block():
     assert [event.get("index") for event in events[5:10]] == [0, 1, 1, 1, 1]
     assert [event["delta"]["partial_json"] for event in events[7:9]] == ["", "{}"]
     assert (answer.tokens, answer.tail) == ((3, 4, 6, 8), 2)
+    assert events[0]["message"]["usage"]["output_tokens"] == 0
 
 
 def test_times_come_from_the_timeline():
