@@ -87,8 +87,8 @@ def test_connections_are_refused_by_name(guard: Guard, host: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["connect", "connect_ex"])
-@pytest.mark.parametrize("host", [NAME, ADDRESS, bytes(ADDRESS, "ascii")])
-def test_bare_sockets_are_refused(guard: Guard, how: str, host: str | bytes) -> None:
+@pytest.mark.parametrize("host", [NAME, ADDRESS, b"192.0.2.1", bytearray(b"192.0.2.1")])
+def test_bare_sockets_are_refused(guard: Guard, how: str, host: Any) -> None:
     """`connect_ex` tells other errors by a number, and does not tell this one so."""
     said = refused(host if isinstance(host, str) else host.decode(), 443)
     with socket.socket() as sock, pytest.raises(NetworkBlocked, match=said):
@@ -421,8 +421,9 @@ def test_aiodns_is_refused_and_its_answers_are_known(
             resolver.getaddrinfo("other.example")
         with pytest.raises(NetworkBlocked, match=refused(ADDRESS)):
             resolver.gethostbyaddr(ADDRESS)
+        failing = resolver.query(NAME, "A")
         with pytest.raises(LookupError, match=NAME):
-            await resolver.query(NAME, "A")
+            await failing
         await resolver.getaddrinfo(NAME, family=family)
         with (
             socket.socket() as sock,
@@ -431,6 +432,7 @@ def test_aiodns_is_refused_and_its_answers_are_known(
             sock.connect(("192.0.2.8", 443))
 
     for family in (0, 4):
+        monkeypatch.setattr("pytest_tta.wire.guard._names", {})
         with allowing(NAME):
             asyncio.run(main(family))
     assert below == [("192.0.2.8", 443)] * 2
@@ -725,7 +727,7 @@ def test_an_address_is_refused_inside_a_group(
     with pytest.raises(BaseExceptionGroup, match="TaskGroup") as caught:
         asyncio.run(main())
     assert caught.group_contains(NetworkBlocked, match=refused(ADDRESS, 443), depth=1)
-    assert "/anyio/_backends/" in guard.blocked[0]
+    assert "_backends/_asyncio.py:" in guard.blocked[0]
 
 
 @pytest.mark.parametrize("family", [httpx, httpx2], ids=["httpx", "httpx2"])
