@@ -83,11 +83,13 @@ class Scope:
         site: The place, None for every place that the double answers.
         conditions: What must hold there.
         speaker: What answers, as a test writes it.
+        unasked: What happened if it was asked nothing at all.
     """
 
     site: Site | None = None
     conditions: tuple[Contains | InputIs | Holds, ...] = ()
     speaker: str = "llm"
+    unasked: str = "no workflow was run while the double was listening"
 
     def rank(
         self, path: str, primitive: WorkflowPrimitive[Any, Any] | None
@@ -179,7 +181,7 @@ class Rule:
     def _why_unused(self, seen: list[str]) -> str:
         site = self.scope.site
         if not seen:
-            return "no workflow was run while the double was listening"
+            return self.scope.unasked
         if self._last_reasons:
             return " and ".join(self._last_reasons)
         if site is not None and not site.is_among(seen):

@@ -50,7 +50,8 @@ class Finding:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.text}"
+        allowed = f"tta_wire.tolerate({self.kind!r})"
+        return f"{self.kind}: {self.text}\n  or let it be: {allowed}"
 
 
 def check_kinds(kinds: Iterable[str]) -> frozenset[str]:

@@ -56,7 +56,8 @@ class Provider(WireScript):
         seed: int | str,
     ) -> None:
         self._book = RuleBook(name)
-        super().__init__(self._book.rules, Scope(speaker=name))
+        scope = Scope(speaker=name, unasked="no request came")
+        super().__init__(self._book.rules, scope)
         self._name = name
         self._places = [_place_of(url) for url in base_urls]
         self._apis = tuple(apis)
@@ -153,7 +154,7 @@ class Provider(WireScript):
         known = ", ".join(api.name for api in self._apis)
         msg = (
             f"{request.method} {request.url} is for no API of the fake provider, which "
-            f"has {known}; answer it with respx, or with a transport of your own"
+            f"has {known}; replace what asks for it"
         )
         raise self._unexpected(msg)
 
@@ -363,7 +364,7 @@ class _WireCall(LLMCall):
     @property
     def title(self) -> str:
         """What was called, in a few words."""
-        where = f"of {self.path!r}" if self.path else "from outside of any primitive"
+        where = f"of {self.path!r}" if self.path else f"from {scripted_at()}"
         return f"request {self.number} {where}"
 
     @property
