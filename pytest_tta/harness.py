@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from pytest_tta.doubles.watch import DoublesWatch
     from pytest_tta.faults.injector import FaultInjector
     from pytest_tta.faults.plan import FaultPlan
+    from pytest_tta.tape.tape import Tape
     from pytest_tta.trace.spans import Trace
+    from pytest_tta.wire.transport import Router
     from pytest_tta.wire.wire import Wire
     from tta_primitives import WorkflowPrimitive
     from tta_primitives.door import Call
@@ -71,6 +73,8 @@ class Harness:
         faults: Faults to begin with, as `fault_plans()` generates them.
         clock: The clock to use, for instance one with another start; a new one unless
             given.
+        tape: What providers answer, recorded; or a function that makes it when the test
+            first asks for it.
 
     Attributes:
         seed: As given.
@@ -87,6 +91,7 @@ class Harness:
         seed: int = 0,
         faults: FaultPlan | None = None,
         clock: VirtualClock | None = None,
+        tape: Tape | Callable[[], Tape] | None = None,
     ) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int):
             msg = f"seed={seed!r} must be a whole number"
@@ -104,11 +109,14 @@ class Harness:
         self._faults: FaultInjector | None = None
         self._llm: LLMDouble | None = None
         self._wire: Wire | None = None
+        self._made_tape = tape if callable(tape) else None
+        self._tape = None if callable(tape) else tape
         self._watch: DoublesWatch | None = None
         self._acting = _Acting(self)
         self._begin_acting: Callable[[], None] | None = None
         self._stack: ExitStack | None = None
         self._is_watching = False
+        self._routers: list[Router] = []
         # What ends when watching does.
         self._scope = ExitStack()
         if faults is not None:
@@ -143,18 +151,48 @@ class Harness:
             from pytest_tta.wire.wire import Wire
 
             self._wire = Wire(seed=self.seed)
-            if self._is_watching:
-                self._connect()
+            self._connect()
         return self._wire
 
-    def _connect(self) -> None:
-        """Let the wire answer instead of the network, until watching ends."""
-        if self._wire is not None:
-            from pytest_tta.wire.transport import answering
+    @property
+    def tape(self) -> Tape:
+        """What providers of language models answered, recorded.
 
-            if self._recorder.began is not None:
-                self._wire.start(self._recorder.began)
-            self._scope.enter_context(answering(self._wire))
+        Raises:
+            RuntimeError: There is no file for it.
+        """
+        if self._tape is None:
+            if self._made_tape is None:
+                msg = (
+                    "a tape has a file, and this harness was given none: write for "
+                    "instance Harness(tape=Tape('tapes/weather.yaml'))"
+                )
+                raise RuntimeError(msg)
+            self._tape = self._made_tape()
+            self._connect()
+        return self._tape
+
+    def keep(self) -> None:
+        """Write what was recorded; for a test that has ended well.
+
+        Raises:
+            TapeError: A key would get into the file.
+        """
+        if self._tape is not None:
+            self._tape.save()
+
+    def _connect(self) -> None:
+        """Let wire and tape answer instead of the network, until watching ends."""
+        if not self._is_watching:
+            return
+        if self._wire is not None and self._recorder.began is not None:
+            self._wire.start(self._recorder.began)
+        for router in (self._wire, self._tape):
+            if router is not None and router not in self._routers:
+                from pytest_tta.wire.transport import answering
+
+                self._routers.append(router)
+                self._scope.enter_context(answering(router))
 
     def _act(self) -> None:
         if self._begin_acting is not None:
@@ -207,6 +245,8 @@ class Harness:
         # Hypothesis shrinks an AssertionError, and lets other BaseExceptions through.
         if (error is None and problems) or _is_unexpected(error):
             raise HarnessError("\n".join(problems) or str(error)) from None
+        if error is None:
+            self.keep()
 
     def __repr__(self) -> str:
         return f"<Harness seed={self.seed} elapsed={self.elapsed:g}>"
@@ -238,6 +278,7 @@ class Harness:
                 yield
         finally:
             self._is_watching = False
+            self._routers.clear()
             _current.reset(token)
 
     @overload
@@ -323,7 +364,7 @@ class Harness:
             if span.status == "unfinished"
         ]
         found = list(self.problems)
-        for double in (self._llm, self._wire, self._watch):
+        for double in (self._llm, self._wire, self._tape, self._watch):
             if double is not None:
                 found += double.verify()
         if self._faults is not None:

@@ -5,5 +5,13 @@ from __future__ import annotations
 __all__ = ["FIXTURES"]
 
 FIXTURES = frozenset(
-    {"tta", "tta_clock", "tta_faults", "tta_llm", "tta_trace", "tta_wire"}
+    {
+        "tta",
+        "tta_clock",
+        "tta_faults",
+        "tta_llm",
+        "tta_tape",
+        "tta_trace",
+        "tta_wire",
+    }
 )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_tta.doubles.llm import LLMDouble
     from pytest_tta.faults.injector import FaultInjector
     from pytest_tta.harness import Harness
+    from pytest_tta.tape.tape import Tape
     from pytest_tta.trace.spans import Trace
     from pytest_tta.wire.wire import Wire
 
@@ -33,6 +34,10 @@ _MARKERS = (
         'tta_clock("real") gives it real time.'
     ),
     "tta_allow_hosts(*hosts): let this test connect to these hosts as well.",
+    (
+        "tta_tape(name=None, *, mode=None): play what providers answered from a tape "
+        "of this name; mode: none, once, new or all."
+    ),
 )
 
 
@@ -62,12 +67,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="Seed chance and ids of every test with this whole number (default: 0).",
     )
+    group.addoption(
+        "--tta-record",
+        choices=["none", "once", "new", "all"],
+        default=None,
+        dest="tta_record",
+        help="Send real requests, and put the answers on tape: once, where there is no "
+        "tape; new, what is missing; all, everything anew (default: none).",
+    )
+    group.addoption(
+        "--tta-record-errors",
+        action="store_true",
+        default=False,
+        dest="tta_record_errors",
+        help="Put answers that are no success on tape as well.",
+    )
     parser.addini("tta", "Switch --tta on.", type="bool", default=False)
     parser.addini("tta_seed", "The seed of every test, a whole number.", default="0")
     parser.addini(
         "tta_clock",
         "The time of async tests under --tta: virtual or real.",
         default="virtual",
+    )
+    parser.addini(
+        "tta_tape_ignore",
+        "Fields of requests that need not be as on tape: user, messages[*].name.",
+        type="args",
+        default=[],
     )
     parser.addini(
         "tta_allow_hosts",
@@ -114,6 +140,17 @@ def _session(config: pytest.Config) -> None:
     config.pluginmanager.register(Session(settings), SESSION)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give the tape to a test that only has the marker."""
+    names = getattr(item, "fixturenames", None)
+    if (
+        isinstance(names, list)
+        and "tta_tape" not in names
+        and item.get_closest_marker("tta_tape") is not None
+    ):
+        names.append("tta_tape")
+
+
 def pytest_collection_modifyitems(
     config: pytest.Config, items: Sequence[pytest.Item]
 ) -> None:
@@ -158,6 +195,12 @@ def tta_llm(request: pytest.FixtureRequest) -> LLMDouble:
 def tta_wire(request: pytest.FixtureRequest) -> Wire:
     """Fake LLM providers under the real SDKs: `tta_wire.openai.reply("Hello")`."""
     return _harness(request).wire
+
+
+@pytest.fixture
+def tta_tape(request: pytest.FixtureRequest) -> Tape:
+    """What providers answered, recorded by --tta-record and played ever after."""
+    return _harness(request).tape
 
 
 @pytest.fixture

@@ -19,12 +19,14 @@ from pytest_tta.harness import Harness
 from pytest_tta.loops import LoopSource, foreign_loop_message
 from pytest_tta.names import FIXTURES
 from pytest_tta.report.sections import facts, header, sections
-from pytest_tta.settings import Settings, clock_of, hosts_of, seed_of
+from pytest_tta.settings import Settings, clock_of, hosts_of, seed_of, tape_of
 from pytest_tta.trace import Trace, explain
 from pytest_tta.wire.guard import Guard, NetworkBlocked
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+
+    from pytest_tta.tape.tape import Tape
 
 __all__ = ["Session", "harness_of", "is_async"]
 
@@ -47,11 +49,18 @@ class ItemHarness:
         self.is_asked_for = asks(item)
         wants = self.is_asked_for or (self.is_async and not is_trio(item))
         self.is_virtual = mode == "virtual" and wants
-        self.harness = Harness(seed=seed_of(item, settings.seed), clock=clock)
+        self.harness = Harness(
+            seed=seed_of(item, settings.seed),
+            clock=clock,
+            tape=partial(self._tape, item, settings),
+        )
         hosts = hosts_of(item, settings.hosts)
         self.guard = Guard(hosts, problems=self.harness.problems)
         self._source = source
         self._stack = ExitStack()
+
+    def _tape(self, item: pytest.Item, settings: Settings) -> Tape:
+        return tape_of(item, settings, self.guard.permitting)
 
     def enter(self) -> None:
         """Take over the door, and time if this test has virtual time."""
@@ -134,6 +143,10 @@ class Session:
         problems = entered.harness.verify()
         if problems:
             pytest.fail("\n".join(problems), pytrace=False)
+        try:
+            entered.harness.keep()
+        except (OSError, ValueError) as error:
+            pytest.fail(str(error), pytrace=False)
         return result
 
     @pytest.hookimpl(wrapper=True, trylast=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -13,6 +14,8 @@ from pytest_tta.wire.hosts import AllowedHosts, HostRule, parse_rule
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_tta.tape.tape import Permit, Tape
+
 __all__ = [
     "ClockSettings",
     "Settings",
@@ -20,6 +23,7 @@ __all__ = [
     "hosts_of",
     "read_settings",
     "seed_of",
+    "tape_of",
 ]
 
 CLOCKS = ("virtual", "real")
@@ -36,12 +40,18 @@ class Settings:
         seed: The seed of every test that has none of its own.
         clock: "virtual" or "real", the time of async tests under `--tta`.
         hosts: What every test may connect to.
+        record: The mode of all tapes; None for what each test says.
+        record_errors: Whether answers that are no success are recorded as well.
+        ignore: Fields of requests that need not be as they were recorded.
     """
 
     on: bool
     seed: int
     clock: str
     hosts: AllowedHosts
+    record: str | None
+    record_errors: bool
+    ignore: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +105,9 @@ def read_settings(config: pytest.Config, *, on: bool) -> Settings:
         seed=_ini_seed(config) if seed is None else seed,
         clock=_ini_clock(config),
         hosts=AllowedHosts(_ini_hosts(config)),
+        record=config.getoption("tta_record"),
+        record_errors=bool(config.getoption("tta_record_errors")),
+        ignore=tuple(config.getini("tta_tape_ignore")),
     )
 
 
@@ -205,6 +218,55 @@ def _rules(item: pytest.Item, mark: pytest.Mark) -> list[HostRule]:
         return [parse_rule(host) for host in mark.args]
     except (TypeError, ValueError) as error:
         _refuse(item, mark.name, str(error))
+
+
+def tape_of(item: pytest.Item, settings: Settings, permit: Permit) -> Tape:
+    """Return the tape of a test, as its closest marker `tta_tape` sets it.
+
+    The command line says whether to record; else the marker does, but not on a machine
+    that runs tests for others: there nothing is recorded unasked.
+
+    Args:
+        item: The test.
+        settings: The settings of the session.
+        permit: Lets the network guard pass one host.
+
+    Raises:
+        pytest.fail.Exception: The marker has a wrong argument, or the file cannot be
+            read.
+    """
+    from pytest_tta.tape.names import tape_path
+    from pytest_tta.tape.tape import MODES, Tape
+
+    marked = _tape_arguments(item)
+    mode = marked.get("mode")
+    if mode is not None and mode not in MODES:
+        _refuse(item, "tta_tape", f"mode={mode!r} is not one of {', '.join(MODES)}")
+    if settings.record is not None or os.environ.get("CI"):
+        mode = settings.record
+    names = [node.name for node in item.listchain() if isinstance(node, pytest.Class)]
+    try:
+        path = tape_path(item.path, [*names, item.name], marked.get("name"))
+        return Tape(
+            path,
+            mode=mode or "none",
+            keep_errors=settings.record_errors,
+            ignore=settings.ignore,
+            permit=permit,
+        )
+    except (OSError, TypeError, ValueError) as error:
+        text = f"{item.nodeid}: {error}"
+        raise pytest.fail.Exception(text, pytrace=False) from None
+
+
+def _tape_arguments(item: pytest.Item) -> dict[str, Any]:
+    mark = item.get_closest_marker("tta_tape")
+    if mark is None:
+        return {}
+    if len(mark.args) > 1 or (mark.args and "name" in mark.kwargs):
+        _refuse(item, "tta_tape", f"takes one name, got {mark.args!r}")
+    _check_names(item, mark, ["name", "mode"])
+    return {**mark.kwargs, **({"name": mark.args[0]} if mark.args else {})}
 
 
 def _check_names(item: pytest.Item, mark: pytest.Mark, known: list[str]) -> None:

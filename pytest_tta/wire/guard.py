@@ -11,13 +11,22 @@ import socket
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from pytest_tta.clock import describe
 from pytest_tta.clock.imports import ImportWatcher, watch_imports
 from pytest_tta.clock.places import is_ours, place, user_spot
 from pytest_tta.wire.exits import OF_OTHERS, OF_PYTHON, Placed
-from pytest_tta.wire.hosts import AllowedHosts, address_of, is_local, normal, target
+from pytest_tta.wire.hosts import (
+    AllowedHosts,
+    HostRule,
+    address_of,
+    is_local,
+    normal,
+    parse_rule,
+    target,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -94,6 +103,7 @@ class Guard:
     ) -> None:
         self._allowed = AllowedHosts() if allowed is None else allowed
         self._problems = problems
+        self._permits: list[HostRule] = []
         self._placed: list[Placed] = []
         self._told = 0
         self.is_on = False
@@ -128,6 +138,28 @@ class Guard:
 
     def __repr__(self) -> str:
         return f"<Guard blocked={len(self.blocked)}>"
+
+    @contextmanager
+    def permitting(self, host: str, port: int | None = None) -> Iterator[None]:
+        """Let one more host be talked to, while the block runs.
+
+        Args:
+            host: Name or address.
+            port: The only port that is meant; None for all.
+        """
+        rule = replace(parse_rule(f"[{host}]" if ":" in host else host), port=port)
+        self._permits.append(rule)
+        try:
+            yield
+        finally:
+            self._permits.remove(rule)
+
+    @property
+    def _hosts(self) -> AllowedHosts:
+        """What may be talked to now."""
+        if not self._permits:
+            return self._allowed
+        return AllowedHosts((*self._allowed.rules, *self._permits))
 
     def cover(self, module: ModuleType | None) -> None:
         """Stand in the way of a module that does without Python's own sockets.
@@ -165,7 +197,7 @@ class Guard:
             return
         # By the names that it was found by, the address itself last.
         hosts = (*sorted(_names.get(name, ())), name)
-        if _own_name() not in hosts and not self._allowed.allows(hosts, port):
+        if _own_name() not in hosts and not self._hosts.allows(hosts, port):
             self._refuse(hosts[0], port)
 
     def check_lookup(self, host: object, port: object = None) -> None:
@@ -182,7 +214,7 @@ class Guard:
         if name is None or address_of(name) is not None:
             return
         # Own names are asked for by logging, mail and servers, to write them somewhere.
-        if name != _own_name() and not self._allowed.names(name):
+        if name != _own_name() and not self._hosts.names(name):
             self._refuse(name, port)
 
     def check_reverse(self, host: object) -> None:
@@ -198,7 +230,7 @@ class Guard:
         if name is None:
             return
         names = (*sorted(_names.get(name, ())), name)
-        if _own_name() not in names and not any(map(self._allowed.names, names)):
+        if _own_name() not in names and not any(map(self._hosts.names, names)):
             self._refuse(names[0], None)
 
     def check_address(self, sock: socket.socket, address: object) -> None:
@@ -222,7 +254,7 @@ class Guard:
     def remember(self, host: object, addresses: Iterable[str]) -> None:
         """Know the addresses of a name that was allowed, or is this machine's."""
         name = self._outside(host)
-        if name is not None and (name == _own_name() or self._allowed.names(name)):
+        if name is not None and (name == _own_name() or self._hosts.names(name)):
             for address in addresses:
                 _names.setdefault(normal(address), set()).add(name)
 

@@ -57,6 +57,7 @@ class Playing:
         now: Returns the time in seconds.
         error: Makes the client's exceptions.
         in_task: Whether the client runs in an event loop.
+        began: When the request was sent, if that was before; in seconds.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Playing:
         error: Raise,
         *,
         in_task: bool,
+        began: float | None = None,
     ) -> None:
         self._answer = answer
         self._reader = reader
@@ -76,6 +78,7 @@ class Playing:
         self._error = error
         self._words = _IN_TASKS if in_task else _IN_THREADS
         self._frames = list(frames_of(answer))
+        self._sent_at = began
         self._began = 0.0
 
     def head(self) -> Generator[float | None, None, Head]:
@@ -87,7 +90,7 @@ class Playing:
         yield from self._connected()
         if not self._answer.reads_request:
             yield from self._until(None, "write", "WriteTimeout")
-        self._began = self._now()
+        self._began = self._now() if self._sent_at is None else self._sent_at
         while True:
             head = self._read(self._reader.head)
             if head is not None:

@@ -16,6 +16,7 @@ from pytest_tta.clock.functions import monotonic, sleep
 from pytest_tta.clock.imports import watch_imports
 from pytest_tta.wire.exchange import WireAnswer
 from pytest_tta.wire.families import FAMILIES, Family, loaded_families
+from pytest_tta.wire.forwarding import Forward, fetch_in_task, fetch_in_thread
 from pytest_tta.wire.framing import Reader
 from pytest_tta.wire.playing import Playing
 from pytest_tta.wire.seats import Seat, seats_of
@@ -32,8 +33,12 @@ __all__ = ["Asking", "Exchange", "Router", "answering"]
 class Exchange(Protocol):
     """One request that a test answers."""
 
-    def answer(self) -> WireAnswer | Awaitable[WireAnswer]:
-        """Return what the server does; awaitable where a test's function is async."""
+    def answer(self) -> WireAnswer | Awaitable[WireAnswer] | Forward:
+        """Return what the server does.
+
+        Awaitable where a test's function is async; a `Forward` lets the request through
+        to the real server.
+        """
         ...
 
     def ended(self, how: str, /) -> None:
@@ -86,6 +91,8 @@ class Router(Protocol):
         """Take a request that is to be answered."""
         ...
 
+
+_ENCODING = b"accept-encoding"
 
 _routers: list[Router] = []
 _patched: dict[str, Family] = {}
@@ -187,12 +194,30 @@ class _Between:
         asking: Asking,
         answer: WireAnswer,
         now: Any,  # noqa: ANN401 - a function
+        began: float | None,
     ) -> Playing:
         target = asking.url.raw_path
         reader = Reader(asking.method.encode(), target, asking.headers)
-        error = self._family.error
-        in_task = asking.in_task
-        return Playing(answer, reader, asking.timeout, now, error, in_task=in_task)
+        return Playing(
+            answer,
+            reader,
+            asking.timeout,
+            now,
+            self._family.error,
+            in_task=asking.in_task,
+            began=began,
+        )
+
+    def _onward(self, request: Any, body: bytes) -> Any:  # noqa: ANN401 - of either library
+        """Return a request for the real server, whose answer is to be readable."""
+        kept = [one for one in request.headers.raw if one[0].lower() != _ENCODING]
+        return self._family.module.Request(
+            request.method,
+            request.url,
+            headers=[*kept, (_ENCODING, b"identity")],
+            content=body,
+            extensions=dict(request.extensions),
+        )
 
     @contextmanager
     def _pool_timeout(self) -> Iterator[None]:
@@ -236,10 +261,13 @@ class _InTasks(_Between):
                 seat = await seats_of(self._transport).take_in_task(
                     asking.timeout.get("pool")
                 )
-            answer = exchange.answer()
-            if not isinstance(answer, WireAnswer):
+            answer, began = exchange.answer(), None
+            if isinstance(answer, Forward):
+                began, onward = loop.time(), self._onward(request, body)
+                answer = await fetch_in_task(answer, self._transport, onward)
+            elif not isinstance(answer, WireAnswer):
                 answer = await answer
-            playing = self._playing(asking, answer, loop.time)
+            playing = self._playing(asking, answer, loop.time, began)
             head = await self._drive(playing.head())
         except BaseException as error:
             self._give_up(exchange, seat, error, loop.time())
@@ -298,7 +326,8 @@ class _Blocking(_Between):
         router = _router_for(request.url)
         if router is None:
             return self._transport.handle_request(request)
-        asking = Asking(request, request.read(), monotonic(), in_task=False)
+        body = request.read()
+        asking = Asking(request, body, monotonic(), in_task=False)
         exchange = router.begin(asking)
         seat = None
         try:
@@ -306,8 +335,11 @@ class _Blocking(_Between):
                 seat = seats_of(self._transport).take_in_thread(
                     asking.timeout.get("pool")
                 )
-            answer = _at_once(exchange.answer())
-            playing = self._playing(asking, answer, monotonic)
+            answer, began = exchange.answer(), None
+            if isinstance(answer, Forward):
+                began, onward = monotonic(), self._onward(request, body)
+                answer = fetch_in_thread(answer, self._transport, onward)
+            playing = self._playing(asking, _at_once(answer), monotonic, began)
             head = self._drive(playing.head())
         except BaseException as error:
             self._give_up(exchange, seat, error, monotonic())
