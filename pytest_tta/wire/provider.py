@@ -156,9 +156,9 @@ class Provider(WireScript):
             f"{request.method} {request.url} is for no API of the fake provider, which "
             f"has {known}; replace what asks for it"
         )
-        raise self._unexpected(msg)
+        raise self.unexpected(msg)
 
-    def _unexpected(self, text: str) -> UnexpectedCall:
+    def unexpected(self, text: str) -> UnexpectedCall:
         """Return an error for a request that nobody foresaw, which is kept as well."""
         problem = UnexpectedCall(text)
         self._book.problems.append(problem)
@@ -317,7 +317,11 @@ class WireExchange:
             self.sent = api.answer(said, body, number)
             return self.sent
         strike = WireStrike(api=api, body=body, number=number, said=said)
-        self.sent = self.fault.on_wire(strike)
+        try:
+            self.sent = self.fault.on_wire(strike)
+        except ValueError as error:
+            # An SDK would take it for a failure of the provider, and try again.
+            raise self.provider.unexpected(str(error)) from error
         if injected is not None and not self._begins_well(self.sent):
             rule.used -= 1  # The reply is still to come.
         return self.sent

@@ -19,6 +19,8 @@ __all__ = ["Seat", "seats_of"]
 STEP = 0.005
 """Seconds between two looks of a thread that waits for a place."""
 
+_LATE = "no place came free in time"
+
 
 class Seats:
     """The places of one pool; who waits gets one in turn.
@@ -56,9 +58,11 @@ class Seats:
             try:
                 async with asyncio.timeout(seconds):
                     await turn
-            except BaseException:
+            except BaseException as error:
                 if turn.done() and not turn.cancelled():
                     self.leave()  # It was handed over just now.
+                if isinstance(error, TimeoutError):
+                    raise TimeoutError(_LATE) from None
                 raise
         return Seat(self)
 
@@ -76,7 +80,7 @@ class Seats:
             with self._lock:
                 waits.clear()
             if not turn.is_set():
-                raise TimeoutError
+                raise TimeoutError(_LATE)
         return Seat(self)
 
     def leave(self) -> None:

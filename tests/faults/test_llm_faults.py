@@ -282,12 +282,8 @@ RAISING = [fault for fault in EVERY if isinstance(fault, Raises)]
 
 @pytest.mark.parametrize("fault", RAISING, ids=repr)
 def test_runtime_retries_only_what_may_be_retried(fault) -> None:
-    """What the catalogue calls permanent, `is_retryable` does, too.
-
-    A limit of spending looks like a rate limit but for one word among its details.
-    """
-    if fault.name != "spend_limit":
-        assert not is_retryable(raised(fault)) or fault.expect.may_retry
+    """What the catalogue calls permanent, `is_retryable` does, too."""
+    assert not is_retryable(raised(fault)) or fault.expect.may_retry
 
 
 def test_runtime_retries_what_passes() -> None:

@@ -222,7 +222,7 @@ def test_what_the_sdk_itself_retries_in_vain_is_found_outside_of_primitives() ->
         tta.wire.openai.fails(quota_exceeded()).times(3)
 
         async def outside():
-            with pytest.raises(openai.RateLimitError):
+            with pytest.raises(openai.RateLimitError, match="429"):
                 await ask("question", client)
 
         tta.clock.run(outside())

@@ -54,7 +54,7 @@ def test_who_gave_up_is_passed_over() -> None:
     async def run():
         seats = Seats(1)
         first = await seats.take_in_task(None)
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match=r"^no place came free in time$"):
             await seats.take_in_task(1)
         patient = asyncio.create_task(seats.take_in_task(10))
         await asyncio.sleep(1)
@@ -62,7 +62,7 @@ def test_who_gave_up_is_passed_over() -> None:
         first.leave()  # Twice is once.
         (await patient).leave()
         one = await seats.take_in_task(1)
-        with pytest.raises(TimeoutError):
+        with pytest.raises(TimeoutError, match=r"^no place came free in time$"):
             await seats.take_in_task(1)
         one.leave()
 
@@ -73,7 +73,7 @@ def test_a_thread_that_gave_up_is_passed_over() -> None:
     """As a task is."""
     seats = Seats(1)
     first = seats.take_in_thread(None)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match=r"^no place came free in time$"):
         seats.take_in_thread(0.001)
     first.leave()
     seats.take_in_thread(0.001).leave()

@@ -233,7 +233,7 @@ def test_tokens_come_at_their_times(family) -> None:
 def test_a_client_without_limits_waits_for_ever(family) -> None:
     """The clock says so, and nothing hangs."""
     module = module_of(family)
-    with serving(SILENT), pytest.raises(ClockDeadlock):
+    with serving(SILENT), pytest.raises(ClockDeadlock, match="nothing is left"):
         VirtualClock().run(asked(module, HOST, timeout=None))
     with (
         serving(SILENT),
@@ -408,7 +408,7 @@ def test_a_body_is_read_once(family) -> None:
     module = module_of(family)
     with serving(JSON), module.Client() as client, client.stream("GET", HOST) as got:
         assert b"".join(got.iter_raw()) == JSON.data
-        with pytest.raises(module.StreamConsumed):
+        with pytest.raises(module.StreamConsumed, match="already"):
             next(got.iter_raw())
 
 

@@ -15,7 +15,7 @@ import pydantic
 import pytest
 
 from pytest_tta.doubles.unexpected import UnexpectedCall
-from pytest_tta.faults import at_time, first, nth
+from pytest_tta.faults import at_time, first, nth, stream_cut
 from pytest_tta.harness import Harness, HarnessError
 from pytest_tta.wire.wire import Wire
 from tta_primitives import WorkflowContext, step
@@ -232,7 +232,7 @@ def test_a_read_timeout_fires_at_its_second(tta) -> None:
         )
 
     tta.wire.openai.reply("late", delay=45)
-    with pytest.raises(openai.APITimeoutError):
+    with pytest.raises(openai.APITimeoutError, match="timed out"):
         tta.run(ask, "x")
     assert tta.elapsed == 30.0
 
@@ -240,7 +240,7 @@ def test_a_read_timeout_fires_at_its_second(tta) -> None:
 def test_our_timeout_closes_the_answer(tta) -> None:
     """Nothing of the exchange is left open when a limit of ours ends it."""
     tta.wire.openai.reply("late", delay=45)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match="10 s"):
         tta.run(TimeoutPrimitive(chat, timeout_seconds=10), "x")
     [exchange] = tta.wire.exchanges
     assert exchange.is_closed
@@ -341,7 +341,7 @@ def test_a_schedule_counts_time_from_the_start(tta) -> None:
 def test_what_a_fault_lets_through_uses_a_reply_up(tta) -> None:
     """And where nothing is scripted, a fault needs nothing."""
     tta.wire.openai.inject(Limited(1), when=nth(1))
-    with pytest.raises(openai.RateLimitError):
+    with pytest.raises(openai.RateLimitError, match="429"):
         tta.run(ask_once, "x")
     tta.wire.openai.inject(Renamed(), when=nth(2))
     tta.wire.openai.reply("one")
@@ -381,6 +381,18 @@ def test_a_fault_that_never_strikes_fails_the_test() -> None:
         Wire().openai.inject(7)
 
 
+def test_a_fault_that_cannot_happen_to_a_request_says_so() -> None:
+    """It is no failure of the provider, which an SDK would retry."""
+
+    def body(tta):
+        tta.wire.openai.fails(stream_cut(after_tokens=1))
+        with pytest.raises(UnexpectedCall, match="it is not streamed"):
+            tta.run(chat, "x")
+        assert len(tta.wire.requests) == 1
+
+    assert "stream_cut" in problems_of(body)
+
+
 # --- what nobody foresaw --------------------------------------------------------------
 
 
@@ -401,7 +413,7 @@ def test_an_unexpected_request_gets_through_the_sdk_at_once(ask) -> None:
     def body(tta):
         tta.wire.openai.when(contains="refund").reply("no")
         tta.wire.anthropic.when(contains="refund").reply("no")
-        with pytest.raises(UnexpectedCall):
+        with pytest.raises(UnexpectedCall, match="was not scripted"):
             tta.run(ask, "hello")
         assert len(tta.wire.requests) == 1
 
@@ -532,6 +544,29 @@ def test_clients_that_nobody_closed_are_no_fault_of_a_test(tta) -> None:
         return answer.choices[0].message.content
 
     assert tta.run(ask, "x") == "hi"
+
+
+def test_a_stream_that_is_left_early_is_found_once() -> None:
+    """By the audit, which says what to do; not as tasks that nobody has begun."""
+
+    async def first_word(question):
+        stream = await openai_client.chat.completions.create(
+            model="gpt-5",
+            messages=[{"role": "user", "content": question}],
+            stream=True,
+        )
+        async for event in stream:
+            if event.choices and event.choices[0].delta.content:
+                return event.choices[0].delta.content
+        return None
+
+    def body(tta):
+        tta.wire.openai.reply(stream="one two three")
+        assert tta.run(first_word, "x") == "one "
+
+    found = problems_of(body)
+    assert found.startswith("leaked_response: the answer to request 1 ")
+    assert "left running" not in found
 
 
 def test_the_inner_harness_answers_while_it_is_entered(tta) -> None:

@@ -47,6 +47,7 @@ _QUOTA_WORDS = frozenset(
         "billing_error",
         "billing_hard_limit_reached",
         "billing_not_active",
+        "enforced_spend_limit_reached",
         "insufficient_quota",
     }
 )
@@ -100,11 +101,12 @@ def _is_out_of_quota(error: Exception) -> bool:
     if isinstance(body, dict) and isinstance(body.get("error"), dict):
         body = body["error"]
     words = body if isinstance(body, dict) else {}
-    return any(
-        isinstance(word, str) and word in _QUOTA_WORDS
-        for key in ("code", "type")
-        for word in (getattr(error, key, None), words.get(key))
-    )
+    details = words.get("details")
+    told = [getattr(error, key, None) for key in ("code", "type")]
+    told += [words.get(key) for key in ("code", "type")]
+    if isinstance(details, dict):
+        told.append(details.get("error_code"))
+    return any(isinstance(word, str) and word in _QUOTA_WORDS for word in told)
 
 
 def matches(errors: ErrorFilter, error: Exception) -> bool:

@@ -90,7 +90,8 @@ class ResponseEvents:
         name = "response.function_call_arguments"
         for text in fragments(item["arguments"]):
             self.add(at, f"{name}.delta", {**place, "delta": text}, token=True)
-        self.add(at, f"{name}.done", {**place, "arguments": item["arguments"]})
+        told = {"name": item["name"], "arguments": item["arguments"]}
+        self.add(at, f"{name}.done", {**place, **told})
         self._done(at, index, item)
 
     def _added(
