@@ -22,6 +22,7 @@ from pytest_tta.report.sections import facts, header, sections
 from pytest_tta.settings import Settings, clock_of, hosts_of, seed_of, tape_of
 from pytest_tta.trace import Trace, explain
 from pytest_tta.wire.guard import Guard, NetworkBlocked
+from pytest_tta.wire.transport import naming
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -66,6 +67,7 @@ class ItemHarness:
         """Take over the door, and time if this test has virtual time."""
         with ExitStack() as stack:
             stack.enter_context(self.guard)
+            stack.enter_context(naming())
             if self.is_virtual:
                 in_time = self._source.in_virtual_time(self.harness.clock)
                 stack.enter_context(in_time)

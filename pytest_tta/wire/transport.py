@@ -8,16 +8,17 @@ reading, writing and for a place in its pool, in the time of the test's clock.
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pytest_tta.clock.errors import ClockDeadlock
 from pytest_tta.clock.functions import monotonic, sleep
 from pytest_tta.clock.imports import watch_imports
 from pytest_tta.wire.exchange import WireAnswer
-from pytest_tta.wire.families import FAMILIES, Family, loaded_families
+from pytest_tta.wire.families import FAMILIES, Family, WireError, loaded_families
 from pytest_tta.wire.forwarding import Forward, fetch_in_task, fetch_in_thread
 from pytest_tta.wire.framing import Reader
+from pytest_tta.wire.guard import asking_for
 from pytest_tta.wire.playing import Playing
 from pytest_tta.wire.seats import Seat, seats_of
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from pytest_tta.wire.playing import Waits
 
-__all__ = ["Asking", "Exchange", "Router", "answering"]
+__all__ = ["Asking", "Exchange", "Router", "answering", "naming"]
 
 
 class Exchange(Protocol):
@@ -118,6 +119,28 @@ def answering(router: Router) -> Iterator[None]:
             for family in _patched.values():
                 family.unpatch()
             _patched.clear()
+
+
+class _Nobody:
+    """Answers nothing."""
+
+    def serves(self, _: Any, /) -> bool:  # noqa: ANN401 - a URL of either library
+        return False
+
+    def begin(self, asking: Asking, /) -> Exchange:
+        raise NotImplementedError(asking.method)
+
+
+@contextmanager
+def naming() -> Iterator[None]:
+    """Let what refuses a connection say which request wants it.
+
+    Where requests cannot be intercepted their connections are refused all the same.
+    """
+    with ExitStack() as stack:
+        with suppress(WireError):
+            stack.enter_context(answering(_Nobody()))
+        yield
 
 
 def _watch() -> None:
@@ -250,7 +273,8 @@ class _InTasks(_Between):
     async def handle_async_request(self, request: Any) -> Any:  # noqa: ANN401 - as above
         router = _router_for(request.url)
         if router is None:
-            return await self._transport.handle_async_request(request)
+            with asking_for(f"{request.method} {request.url}"):
+                return await self._transport.handle_async_request(request)
         loop = asyncio.get_running_loop()
         body = await request.aread()
         asking = Asking(request, body, loop.time(), in_task=True)
@@ -325,7 +349,8 @@ class _Blocking(_Between):
     def handle_request(self, request: Any) -> Any:  # noqa: ANN401 - as above
         router = _router_for(request.url)
         if router is None:
-            return self._transport.handle_request(request)
+            with asking_for(f"{request.method} {request.url}"):
+                return self._transport.handle_request(request)
         body = request.read()
         asking = Asking(request, body, monotonic(), in_task=False)
         exchange = router.begin(asking)
