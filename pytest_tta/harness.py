@@ -452,12 +452,16 @@ def _is_unexpected(error: BaseException | None) -> bool:
 
 
 def _is_farewell(task: asyncio.Task[Any]) -> bool:
-    """Tell whether a task closes an HTTP client that somebody has let go of.
+    """Tell whether a task closes what somebody has let go of, and nobody can await it.
 
-    The SDKs of OpenAI and Anthropic begin one when a client is garbage: at any time,
-    in whichever loop is running then.
+    A loop begins one for each async generator that is garbage before its end, as the
+    SDKs of OpenAI and Anthropic leave theirs; so do they for an HTTP client, at any
+    time, in whichever loop is running then.
     """
-    code = getattr(task.get_coro(), "cr_code", None)
+    closing = task.get_coro()
+    if type(closing).__name__ == "async_generator_athrow":
+        return True
+    code = getattr(closing, "cr_code", None)
     if code is None or code.co_qualname != "AsyncClient.aclose":
         return False
     package = os.path.basename(os.path.dirname(code.co_filename))  # noqa: PTH119, PTH120 - compared as text

@@ -99,6 +99,26 @@ def test_a_task_left_running_fails_at_the_end() -> None:
         tta.run(step(forget), "x")
 
 
+def test_a_generator_that_was_left_is_closed_by_the_loop_and_nobody_else() -> None:
+    """The SDKs leave theirs in the middle of each stream that is read to its end."""
+
+    async def endless():
+        try:
+            while True:
+                yield 1
+        finally:
+            await asyncio.sleep(1)
+
+    async def leave(_: object) -> int:
+        found = [await anext(endless()) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) > 1
+        return sum(found)
+
+    with Harness() as tta:
+        assert tta.run(leave, None) == 3
+
+
 def test_equal_seeds_give_equal_runs() -> None:
     """Jitter, ids and durations are those of the seed."""
     from tta_primitives.recovery import RetryPrimitive
