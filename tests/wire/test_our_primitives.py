@@ -105,7 +105,7 @@ def test_an_hour_is_waited_for_to_the_second(tta, make) -> None:
 def test_what_is_no_good_answer_is_an_error_with_a_name(tta, make, fault, kind) -> None:
     """Never a success; the audit has nothing to find."""
     provider_of(tta, make).fails(fault)
-    with pytest.raises(kind, match="answer of (gpt-5|claude-opus)") as caught:
+    with pytest.raises(kind, match=r"answer of (gpt-5|claude-opus)") as caught:
         tta.run(make(), "x")
     assert KEY not in repr(caught.value)
     assert tta.wire.audit() == []
@@ -124,7 +124,7 @@ def test_a_stream_that_is_cut_is_an_error_with_what_had_come(tta, make, how) -> 
             got.append(text)  # noqa: PERF401 - what had come is to be seen
 
     with pytest.raises(
-        (errors.StreamEndedError, openai.APIError), match="cut|ended|rror"
+        (errors.StreamEndedError, openai.APIError), match=r"cut|ended|rror"
     ):
         tta.run(read, "x")
     assert "".join(got).strip() == "one two"
