@@ -119,7 +119,8 @@ class Redactor:
                 for pair in text.split(";"):
                     self._learn(pair.partition("=")[2].strip())
             elif name.decode("latin-1").lower() in _KEY_HEADERS:
-                self._learn(*_parts_of_header(text))
+                has_scheme = name.lower().endswith(b"authorization")
+                self._learn(*(_credentials(text) if has_scheme else [text]))
         parts = urlsplit(url)
         self._learn(*(unquote(one) for one in (parts.username, parts.password) if one))
         for asked, said in parse_qsl(parts.query):
@@ -233,8 +234,8 @@ class Redactor:
         return next((one for one in found if one is not None), None)
 
 
-def _parts_of_header(value: str) -> Iterator[str]:
-    """Yield what a header of credentials lets in with, without the scheme's name."""
+def _credentials(value: str) -> Iterator[str]:
+    """Yield what a header lets in with, without the scheme's name (RFC 9110, 11.4)."""
     scheme, _, rest = value.partition(" ")
     yield rest.strip() if rest else value
     if scheme.lower() == "basic":

@@ -7,6 +7,7 @@ after so many tokens, and told in other words.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -89,7 +90,7 @@ def _response(response: LLMResponse) -> LLMResponse:
 
 def _data_of(part: bytes) -> object:
     """Return the data of an event: what its JSON says, or its text."""
-    lines = part.decode("utf-8", "replace").splitlines()
+    lines = re.split(r"\r\n|\n|\r", part.decode("utf-8", "replace"))
     data = [line[5:].strip() for line in lines if line.startswith("data:")]
     if not data:
         return None
