@@ -222,11 +222,11 @@ def test_a_marker_is_enough_for_a_tape(run, pytester) -> None:
 
         async def test_with_fixture(self, tta):
             assert await ask("hu") == "3: hu"
-            assert tta.elapsed == pytest.approx(3.0, abs=1.0)
+            assert tta.elapsed >= 0.05
     """
     answers = each(echoes, echoes, _late)
     with serving(answers, speed=0.02) as server:
-        run(server=server, code=code.replace("3.0, abs=1.0", "0.1, abs=0.1"))
+        run(server=server, code=code)
     assert [*tapes(pytester)] == [
         "test_it/TestAll.test_sync.yaml",
         "test_it/TestAll.test_with_fixture.yaml",
