@@ -1,4 +1,8 @@
-"""Write what the SDKs make of each fault: `python -m tests.wire.catalogue_page`."""
+"""Write what the SDKs make of each fault: `python -m tests.wire.catalogue_page`.
+
+All rows are played to the installed SDKs. What is recorded of their other majors stays;
+beside those in an environment, the same command brings their part up to date.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +12,23 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import anthropic
-import openai
-
+from tests.wire import record
 from tests.wire.outcomes import APIS
 from tests.wire.playing import without_sockets
+from tests.wire.record import outcome_of
 from tests.wire.rows import ROWS, SECTIONS, TEXT, Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pytest_tta.faults import LLMFault
     from pytest_tta.wire.exchange import WireAnswer
     from tests.wire.outcomes import Outcome
+    from tests.wire.record import Recorded
 
-__all__ = ["BODY", "PATH", "VERSIONS", "comparable", "text", "versions_of"]
+__all__ = ["BODY", "PATH", "text"]
 
 PATH = Path(__file__).parents[2] / "docs" / "reference" / "llm-faults.md"
-VERSIONS = {
-    "openai": openai.__version__,
-    "anthropic": anthropic.__version__,
-}
 _HEAD = """\
 # What goes wrong with language models
 
@@ -54,7 +54,15 @@ names are not looked up on the loopback.
 | **silent** | nothing is raised, and what is returned is not the whole, sound answer |
 | whole | nothing is raised, and the answer is the whole one |
 | after "Paris is" | the text that had come by then |
+| † | an older major does otherwise: see [Older majors](#older-majors) |
 """
+_OLDER = """\
+## Older majors
+
+SDKs of these majors send with httpx, those of today with httpx2. All rows were played
+to them, too, in both ways. What is not here is the same.
+"""
+_CHANGED = " †"
 _TOLD = ("retry-after", "retry-after-ms", "x-should-retry", "content-encoding")
 _ENDINGS = {
     "closed": "closed early",
@@ -70,37 +78,86 @@ _LONGEST = 40
 _SOUND = {"stop", "completed", "end_turn"}
 
 
-def text(found: Mapping[Row, Outcome]) -> str:
+def text(recorded: Mapping[str, Sequence[Recorded]]) -> str:
     """Return the page.
 
     Args:
-        found: The outcomes of all rows.
+        recorded: What each SDK makes of all rows, the newest major first.
     """
+    shown = _shown_of(recorded)
     parts = [_HEAD]
     for title, faults in SECTIONS.items():
         parts.append(f"## {title}\n")
-        for how, rows in _grouped(faults, found).items():
+        for how, rows in _grouped(faults, shown).items():
             if rows:
                 parts += [f"{how}:\n", *_table(rows), ""]
-    return "\n".join([*parts, "## Versions\n", *_versions()]) + "\n"
+    parts.append(_OLDER)
+    for newest, *older in recorded.values():
+        for one in older:
+            parts += [*_otherwise(one, newest), ""]
+    return "\n".join([*parts, "## Versions\n", *_versions(recorded)]) + "\n"
 
 
-def _versions() -> Iterator[str]:
-    yield "| SDK | version |"
-    yield "| --- | --- |"
-    for name, version in VERSIONS.items():
-        yield f"| {name} | {version} |"
+def _shown_of(recorded: Mapping[str, Sequence[Recorded]]) -> dict[Row, str]:
+    """Return the cells: what the newest majors do, and whether older ones differ."""
+    shown: dict[Row, str] = {}
+    for newest, *older in recorded.values():
+        for name, row in _BY_NAME.items():
+            if name in newest.rows:
+                mark = (
+                    _CHANGED if any(_differ(one, newest, name) for one in older) else ""
+                )
+                shown[row] = _outcome(outcome_of(newest.rows[name])) + mark
+    return shown
+
+
+_BY_NAME = {str(row): row for row in ROWS}
+
+
+def _differ(one: Recorded, other: Recorded, name: str) -> bool:
+    return one.rows[name] != other.rows[name]
+
+
+def _otherwise(older: Recorded, newest: Recorded) -> Iterator[str]:
+    """Yield the table of what an older major does otherwise."""
+    yield f"| fault | asked | {older} | {newest} |"
+    yield "| --- | --- | --- | --- |"
+    asked: dict[tuple[str, str, str], list[Row]] = {}
+    for name, row in _BY_NAME.items():
+        if name in newest.rows and _differ(older, newest, name):
+            pair = [_outcome(outcome_of(one.rows[name])) for one in (older, newest)]
+            asked.setdefault((f"`{row.fault!r}`", *pair), []).append(row)
+    for (fault, before, now), rows in asked.items():
+        yield f"| {fault} | {_asked(rows)} | {before} | {now} |"
+
+
+def _asked(rows: Sequence[Row]) -> str:
+    """Return on which APIs, and whether streamed."""
+    apis = ", ".join(dict.fromkeys(row.api for row in rows))
+    ways = {row.stream for row in rows}
+    return apis if len(ways) > 1 else f"{apis}, {_WAYS[ways.pop()]}"
+
+
+_WAYS = {True: "streamed", False: "not streamed"}
+
+
+def _versions(recorded: Mapping[str, Sequence[Recorded]]) -> Iterator[str]:
+    yield "| SDK | today | older |"
+    yield "| --- | --- | --- |"
+    for sdk, (newest, *older) in recorded.items():
+        before = ", ".join(one.version for one in older)
+        yield f"| {sdk} | {newest.version} | {before} |"
 
 
 def _grouped(
-    faults: Iterable[LLMFault], found: Mapping[Row, Outcome]
+    faults: Iterable[LLMFault], shown: Mapping[Row, str]
 ) -> dict[str, list[list[str]]]:
     """Return the rows of tables: what is the same in both ways stands there once."""
     either, whole, stream = [], [], []
     for fault in faults:
         unlike, alike = (
-            _cells(fault, found, stream=False),
-            _cells(fault, found, stream=True),
+            _cells(fault, shown, stream=False),
+            _cells(fault, shown, stream=True),
         )
         if unlike[3:] == alike[3:]:
             either.append(unlike)
@@ -110,10 +167,10 @@ def _grouped(
     return {"Streamed or not": either, "Not streamed": whole, "Streamed": stream}
 
 
-def _cells(fault: LLMFault, found: Mapping[Row, Outcome], *, stream: bool) -> list[str]:
+def _cells(fault: LLMFault, shown: Mapping[Row, str], *, stream: bool) -> list[str]:
     rows = [Row(fault, api, stream) for api in APIS]
-    outcomes = [_outcome(found[row]) if row in found else "" for row in rows]
-    sent = [row.answer({**BODY, "stream": stream}) for row in rows if row in found]
+    outcomes = [shown.get(row, "") for row in rows]
+    sent = [row.answer({**BODY, "stream": stream}) for row in rows if row in shown]
     wire = _wire(sent[0]) if sent else ""
     return [f"`{fault!r}`", wire, _correct(fault), *outcomes]
 
@@ -214,41 +271,12 @@ def _escaped(said: str) -> str:
     return re.sub(r"([|<>])", r"\\\1", said)
 
 
-def comparable(page: str, other: str) -> list[list[str]]:
-    """Return the cells of a page, without those of SDKs that another has not tested.
-
-    Args:
-        page: The text.
-        other: The text of the other page.
-    """
-    rows, theirs = _rows(page), _rows(other)
-    same = {cells[0] for cells in rows if cells in theirs}
-    kept: list[list[str]] = []
-    for cells in rows:
-        if cells[0] in VERSIONS:
-            continue
-        shown = [
-            cell
-            for api, cell in zip((*["", "", ""], *APIS), cells, strict=False)
-            if not api or api.partition(".")[0] in same
-        ]
-        kept.append(shown)
-    return kept
-
-
-def versions_of(page: str) -> dict[str, str]:
-    """Return the versions of the SDKs that a page tells of."""
-    return {cells[0]: cells[1] for cells in _rows(page) if cells[0] in VERSIONS}
-
-
-def _rows(page: str) -> list[list[str]]:
-    lines = [line for line in page.splitlines() if line.startswith("| ")]
-    return [re.split(r"(?<!\\) \| ", line[2:-2]) for line in lines]
-
-
 def main() -> int:
-    """Write the page."""
-    PATH.write_text(text(without_sockets(ROWS)), "utf-8")
+    """Play all rows to the installed SDKs, and write record and page."""
+    made = record.installed_record(without_sockets(ROWS))
+    recorded = record.merged(record.read(), made)
+    record.write(recorded)
+    PATH.write_text(text(recorded), "utf-8")
     sys.stdout.write(f"{PATH} is written.\n")
     return 0
 

@@ -26,138 +26,65 @@ from pytest_tta.faults import (
 from pytest_tta.wire.api import Said, WireStrike
 from pytest_tta.wire.providers.openai_chat import OpenAIChat
 from tests.wire import catalogue_page as page
+from tests.wire import record
 from tests.wire.loopback import deaf, loopback, refusing
 from tests.wire.outcomes import APIS, Outcome
-from tests.wire.playing import ask, on_sockets, without_sockets
+from tests.wire.playing import ask, without_sockets
 from tests.wire.rows import ROWS, SECTIONS, TEXT, Row
 from tta_primitives.llm import LLMResponse
 
 FAULTS = [fault for faults in SECTIONS.values() for fault in faults]
 CHAT, RESPONSES, MESSAGES = APIS
-LIMIT = "RateLimitError"
-RESET = "stream_cut(after_tokens=2, how='reset')"
+ENDS = {CHAT: "stop", RESPONSES: "completed", MESSAGES: "end_turn"}
+# Each row is played once in a session, whichever process it falls to: by the test of
+# its group, which looks at all that is said of it.
+GROUPS = [
+    faults[first : first + 3]
+    for faults in SECTIONS.values()
+    for first in range(0, len(faults), 3)
+]
 
+# Which classes, and after which pauses, the SDKs of today raise.
+RAISED = {
+    ("rate_limit(after=2, after_ms=1500)", CHAT, "whole"): ("RateLimitError", [1.5]),
+    ("rate_limit(after=2, after_ms=1500)", MESSAGES, "stream"): (
+        "RateLimitError",
+        [1.5],
+    ),
+    ("rate_limit(date=30)", CHAT, "whole"): ("RateLimitError", [30]),
+    ("rate_limit(after=3600)", RESPONSES, "whole"): ("RateLimitError", []),
+    ("rate_limit(after=3600)", MESSAGES, "whole"): ("RateLimitError", [3600]),
+    ("rate_limit(after=0)", MESSAGES, "whole"): ("RateLimitError", ["own"]),
+    ("rate_limit(after=-1)", CHAT, "whole"): ("RateLimitError", ["own"]),
+    ("rate_limit(after='soon')", CHAT, "stream"): ("RateLimitError", ["own"]),
+    ("rate_limit(after=30, should_retry=False)", CHAT, "whole"): ("RateLimitError", []),
+    ("quota_exceeded()", CHAT, "whole"): ("RateLimitError", ["own"]),
+    ("overloaded()", MESSAGES, "whole"): ("OverloadedError", ["own"]),
+    ("overloaded(in_stream=True)", MESSAGES, "stream"): ("APIStatusError", []),
+    ("bad_request(should_retry=True)", CHAT, "whole"): ("BadRequestError", ["own"]),
+    ("context_length()", MESSAGES, "whole"): ("BadRequestError", []),
+    ("billing()", MESSAGES, "whole"): ("PaymentRequiredError", []),
+    ("no_headers()", CHAT, "whole"): ("APITimeoutError ReadTimeout", ["own"]),
+    ("slow_connect()", MESSAGES, "stream"): ("APITimeoutError ConnectTimeout", ["own"]),
+    ("slow_write()", CHAT, "whole"): ("APITimeoutError WriteTimeout", ["own"]),
+    ("dns()", CHAT, "whole"): ("APIConnectionError ConnectError", ["own"]),
+    ("reset()", MESSAGES, "whole"): ("APIConnectionError ReadError", ["own"]),
+    ("empty_body()", CHAT, "whole"): ("JSONDecodeError", []),
+    ("bad_utf8()", CHAT, "whole"): ("UnicodeDecodeError", []),
+    ("stream_cut(after_tokens=2)", CHAT, "stream"): (
+        "APIConnectionError RemoteProtocolError",
+        [],
+    ),
+    ("stream_cut(after_tokens=2)", MESSAGES, "stream"): ("RemoteProtocolError", []),
+    ("stream_cut(after_tokens=2, how='reset')", MESSAGES, "stream"): ("ReadError", []),
+    ("stall(after_tokens=2)", CHAT, "stream"): ("APITimeoutError ReadTimeout", []),
+    ("stall(after_tokens=2)", MESSAGES, "stream"): ("ReadTimeout", []),
+    ("bad_event(after_tokens=2)", RESPONSES, "stream"): ("JSONDecodeError", []),
+    ("error_event(after_tokens=2)", CHAT, "stream"): ("APIError", []),
+}
 
-@pytest.fixture(scope="module")
-def truth():
-    """The outcomes of all rows on real sockets."""
-    return asyncio.run(on_sockets(ROWS))
-
-
-@pytest.fixture(scope="module")
-def played():
-    """The outcomes of all rows without any socket, in virtual time."""
-    return without_sockets(ROWS)
-
-
-def test_what_stands_in_for_the_network_is_as_real(truth, played) -> None:
-    """Errors and their causes, texts, pauses and contents are those of a socket.
-
-    Names are not looked up on the loopback; everything else was sent. What a busy
-    machine may have spoilt is sent once more.
-    """
-    unlike = [row for row, outcome in truth.items() if played[row] != outcome]
-    again = asyncio.run(on_sockets(unlike))
-    assert {row: played[row] for row in unlike} == again
-    assert {repr(row.fault) for row in set(played) - set(truth)} == {"dns()"}
-    assert set(played) == set(ROWS)
-
-
-@pytest.mark.parametrize("fault", SECTIONS["What is no fault"], ids=repr)
-def test_what_is_no_fault_harms_nobody(fault, played) -> None:
-    """Every client gets the whole text, and the reason for its end."""
-    ends = {CHAT: "stop", RESPONSES: "completed", MESSAGES: "end_turn"}
-    found = [(row, played[row]) for row in ROWS if row.fault == fault]
-    assert {(o.text, o.ending, o.errors) for _, o in found} == {
-        (TEXT, ends[row.api], ()) for row, _ in found
-    }
-
-
-def in_virtual_time(fault, api, *, stream=False) -> Outcome:
-    row = Row(fault, api, stream)
-    return without_sockets([row])[row]
-
-
-@pytest.mark.parametrize(
-    ("fault", "api", "how", "errors", "pauses"),
-    [
-        ("rate_limit(after=2, after_ms=1500)", CHAT, "whole", LIMIT, [1.5]),
-        (
-            "rate_limit(after=2, after_ms=1500)",
-            MESSAGES,
-            "stream",
-            "RateLimitError",
-            [1.5],
-        ),
-        ("rate_limit(date=30)", CHAT, "whole", LIMIT, [30]),
-        ("rate_limit(after=3600)", RESPONSES, "whole", LIMIT, []),
-        ("rate_limit(after=3600)", MESSAGES, "whole", LIMIT, [3600]),
-        ("rate_limit(after=0)", MESSAGES, "whole", LIMIT, ["own"]),
-        ("rate_limit(after=-1)", CHAT, "whole", LIMIT, ["own"]),
-        ("rate_limit(after='soon')", CHAT, "stream", LIMIT, ["own"]),
-        (
-            "rate_limit(after=30, should_retry=False)",
-            CHAT,
-            "whole",
-            "RateLimitError",
-            [],
-        ),
-        ("quota_exceeded()", CHAT, "whole", LIMIT, ["own"]),
-        ("overloaded()", MESSAGES, "whole", "OverloadedError", ["own"]),
-        ("overloaded(in_stream=True)", MESSAGES, "stream", "APIStatusError", []),
-        ("bad_request(should_retry=True)", CHAT, "whole", "BadRequestError", ["own"]),
-        ("context_length()", MESSAGES, "whole", "BadRequestError", []),
-        ("billing()", MESSAGES, "whole", "PaymentRequiredError", []),
-        (
-            "no_headers()",
-            CHAT,
-            "whole",
-            "APITimeoutError ReadTimeout",
-            ["own"],
-        ),
-        (
-            "slow_connect()",
-            MESSAGES,
-            "stream",
-            "APITimeoutError ConnectTimeout",
-            ["own"],
-        ),
-        ("slow_write()", CHAT, "whole", "APITimeoutError WriteTimeout", ["own"]),
-        ("dns()", CHAT, "whole", "APIConnectionError ConnectError", ["own"]),
-        ("reset()", MESSAGES, "whole", "APIConnectionError ReadError", ["own"]),
-        ("empty_body()", CHAT, "whole", "JSONDecodeError", []),
-        ("bad_utf8()", CHAT, "whole", "UnicodeDecodeError", []),
-        (
-            "stream_cut(after_tokens=2)",
-            CHAT,
-            "stream",
-            "APIConnectionError RemoteProtocolError",
-            [],
-        ),
-        ("stream_cut(after_tokens=2)", MESSAGES, "stream", "RemoteProtocolError", []),
-        (
-            "stream_cut(after_tokens=2, how='reset')",
-            MESSAGES,
-            "stream",
-            "ReadError",
-            [],
-        ),
-        ("stall(after_tokens=2)", CHAT, "stream", "APITimeoutError ReadTimeout", []),
-        ("stall(after_tokens=2)", MESSAGES, "stream", "ReadTimeout", []),
-        ("bad_event(after_tokens=2)", RESPONSES, "stream", "JSONDecodeError", []),
-        ("error_event(after_tokens=2)", CHAT, "stream", "APIError", []),
-    ],
-)
-def test_sdks_raise(  # noqa: PLR0917 - a row of a table
-    played, fault, api, how, errors, pauses
-) -> None:
-    """Which classes, and after which pauses, the SDKs of today raise."""
-    by_name = {str(row): outcome for row, outcome in played.items()}
-    outcome = by_name[f"{fault}-{api}-{how}"]
-    assert (" ".join(outcome.errors), list(outcome.pauses)) == (errors, pauses)
-
-
-SILENT = (
+# These raise nothing in any SDK, and none of them may be taken as a success.
+SILENT = {
     "content_filter(after_tokens=2)",
     "context_length(where='answer', after_tokens=2)",
     "cut_event(after_tokens=2)",
@@ -180,35 +107,109 @@ SILENT = (
     "tool_args(bad='schema')",
     "tool_args(bad='truncated')",
     "wrong_schema()",
-)
+}
 
 
-def test_many_faults_are_silent(played) -> None:
-    """These raise nothing in any SDK, and none of them may be taken as a success."""
-    quiet = {
-        repr(fault)
-        for fault in FAULTS
-        if not fault.expect.may_accept
-        and not any(played[row].errors for row in ROWS if row.fault == fault)
+@pytest.mark.parametrize("faults", GROUPS, ids=lambda faults: repr(faults[0]))
+def test_faults_are_what_they_say(faults) -> None:
+    """As on a socket, as the tables here have it, and as the page shows it.
+
+    Errors and their causes, texts, pauses and contents are those of a socket.
+    """
+    played = without_sockets([row for row in ROWS if row.fault in faults])
+    assert record.unlike(played) == {}
+    assert raised(played) == {
+        key: value for key, value in RAISED.items() if key in keys_of(played)
     }
-    assert sorted(quiet) == sorted(SILENT)
+    assert silent(faults, played) == SILENT & set(map(repr, faults))
+    assert taken_for_whole(played) == []
+    assert harmful(played) == []
+    assert otherwise_than_recorded(played) == {}
 
 
-def test_whoever_may_not_take_an_answer_is_shown_why(played) -> None:
-    """No fault that must not be accepted leaves an answer as it would have been.
+def keys_of(played) -> dict:
+    """Return the rows as the table of what is raised names them."""
+    how = {True: "stream", False: "whole"}
+    return {(repr(row.fault), row.api, how[row.stream]): row for row in played}
+
+
+def raised(played) -> dict:
+    """Return errors and pauses of those rows that the table tells of."""
+    rows = {key: row for key, row in keys_of(played).items() if key in RAISED}
+    found = {key: played[row] for key, row in rows.items()}
+    return {key: (" ".join(o.errors), list(o.pauses)) for key, o in found.items()}
+
+
+def silent(faults, played) -> set[str]:
+    """Return the faults that must not be accepted, and raise nothing anywhere."""
+    return {
+        repr(fault)
+        for fault in faults
+        if not fault.expect.may_accept
+        and not any(played[row].errors for row in played if row.fault == fault)
+    }
+
+
+def taken_for_whole(played) -> list[str]:
+    """Return what must not be accepted, and leaves an answer as it would have been.
 
     Prose, other JSON and broken calls are seen in the content itself.
     """
-    ends = {CHAT: "stop", RESPONSES: "completed", MESSAGES: "end_turn"}
-    unseen = [
-        row
-        for row in ROWS
+    return [
+        str(row)
+        for row, outcome in played.items()
         if not row.fault.expect.may_accept
-        and not played[row].errors
-        and (played[row].text, played[row].ending) == (TEXT, ends[row.api])
-        and not played[row].more
+        and not outcome.errors
+        and (outcome.text, outcome.ending) == (TEXT, ENDS[row.api])
+        and not outcome.more
     ]
-    assert unseen == []
+
+
+def harmful(played) -> list[tuple[str, Outcome]]:
+    """Return what is no fault, and yet spoils the text or the reason for its end."""
+    harmless = SECTIONS["What is no fault"]
+    return [
+        (str(row), o)
+        for row, o in played.items()
+        if row.fault in harmless
+        and (o.text, o.ending, o.errors) != (TEXT, ENDS[row.api], ())
+    ]
+
+
+def otherwise_than_recorded(played) -> dict[str, tuple[object, object]]:
+    """Return what is not as the page shows it; other versions may do otherwise.
+
+    If there is any, run `python -m tests.wire.catalogue_page`.
+    """
+    newest = {
+        str(one): one.rows for versions in record.read().values() for one in versions
+    }
+    found = {}
+    for one in record.installed_record(played).values():
+        kept = newest.get(str(one))
+        for name, values in one.rows.items() if kept is not None else ():
+            if kept.get(name) != values:
+                found[name] = (values, kept.get(name))
+    return found
+
+
+def test_every_row_is_looked_at() -> None:
+    """Each is in one group, only one has no socket, and no table tells of others."""
+    assert [fault for faults in GROUPS for fault in faults] == FAULTS
+    assert {row.fault for row in ROWS} == set(FAULTS)
+    assert set(keys_of(ROWS)) >= set(RAISED)
+    assert set(map(repr, FAULTS)) >= SILENT
+    unresolved = {
+        repr(row.fault)
+        for row in ROWS
+        if row.answer({**page.BODY, "stream": row.stream}).connect == "unresolved"
+    }
+    assert unresolved == {"dns()"}
+
+
+def in_virtual_time(fault, api, *, stream=False) -> Outcome:
+    row = Row(fault, api, stream)
+    return without_sockets([row])[row]
 
 
 class City(BaseModel):
@@ -381,23 +382,31 @@ async def test_loopback_ends_silent_connections() -> None:
     writer.close()
 
 
-def test_page_is_up_to_date(played) -> None:
-    """It shows what the SDKs do today; of SDKs in other versions nothing is compared.
-
-    If this fails, run `python -m tests.wire.catalogue_page`.
-    """
-    written, made = page.PATH.read_text("utf-8"), page.text(played)
-    assert page.comparable(written, made) == page.comparable(made, written)
-    if page.versions_of(written) == page.VERSIONS:
-        assert written == made
+def test_page_shows_what_is_recorded() -> None:
+    """Whoever changes the catalogue runs `python -m tests.wire.catalogue_page`."""
+    assert page.PATH.read_text("utf-8") == page.text(record.read())
 
 
-def test_page_of_other_versions_is_compared_in_part() -> None:
-    """What an SDK in another version does is no reason to fail."""
-    shown = f"| fault | wire | correct | {' | '.join(APIS)} |"
-    mine = f"{shown}\n| `a()` | 1 | give up | `A` | `B` | `C` |\n| openai | 1 |\n"
-    theirs = mine.replace("`A`", "`Z`").replace("openai | 1", "openai | 2")
-    with_anthropic = "| anthropic | 3 |\n"
-    kept = page.comparable(mine + with_anthropic, theirs + with_anthropic)
-    assert kept == page.comparable(theirs + with_anthropic, mine + with_anthropic)
-    assert ["`a()`", "1", "give up", "`C`"] in kept
+def test_every_row_is_recorded_of_two_majors() -> None:
+    """Of today's SDKs, and of those before they took to httpx2."""
+    recorded = record.read()
+    majors = {sdk: [one.major for one in found] for sdk, found in recorded.items()}
+    assert majors == {"openai": [3, 2], "anthropic": [2, 0]}
+    for sdk, found in recorded.items():
+        rows = {str(row) for row in ROWS if record.sdk_of(row) == sdk}
+        assert [set(one.rows) for one in found] == [rows, rows]
+
+
+def test_record_keeps_older_majors_when_newer_ones_change(tmp_path) -> None:
+    """What an older SDK shares with a newer one is still its own."""
+    older = record.Recorded("openai", "2.0", {"a": {"text": "x"}, "b": {"text": "y"}})
+    today = record.Recorded("openai", "3.0", {"a": {"text": "x"}, "b": {"text": "z"}})
+    later = record.Recorded("openai", "3.1", {"a": {"text": "w"}, "b": {"text": "z"}})
+    path = tmp_path / "record.json"
+    record.write({"openai": [today, older]}, path)
+    assert path.read_text("utf-8").count('"a"') == 1
+    assert record.read(path) == {"openai": [today, older]}
+    record.write(record.merged(record.read(path), {"openai": later}), path)
+    assert record.read(path) == {"openai": [later, older]}
+    record.write(record.merged({}, {"openai": later}), path)
+    assert record.read(path) == {"openai": [later]}
