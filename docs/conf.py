@@ -59,12 +59,14 @@ _FOREIGN = [*sorted(sys.stdlib_module_names), "_pytest", "hypothesis", "pytest"]
 # Names that are imported for type checkers alone, so that Sphinx sees no more than the
 # name; and short names of types that stand in a signature and need no page.
 _BARE = (
-    "Algorithm|AnyOrder|AnyPrimitive|AnyStep|BackoffStrategy|Began|CallT_co|"
-    "Chooser|Condition|Context|Cost|Delay|Description|Entry|ErrorFilter|"
-    "ErrorSource|FallbackOptions|FinishReason|Gate|Holder|Item|Jitter|Key|"
-    "LLMInput|Limit|No|Open|Operand|Place|Predicate|Recording|Redis|Reply|Result|"
-    "RetryOptions|Row|Schema|Scope|SearchStrategy|Spoken|Status|Timeline|Ts|"
-    "UnboundStep|timedelta"
+    "Algorithm|AnyOrder|AnyPrimitive|AnyStep|Asking|BackoffStrategy|Began|CallT_co|"
+    "Chooser|Cleaner|Condition|Context|Cost|Delay|Description|Entry|ErrorFilter|"
+    "ErrorSource|FallbackOptions|FinishReason|Forward|Gate|Holder|Item|Jitter|Key|"
+    "KeySource|LLMInput|LLMOptions|Limit|Need|No|OnIncomplete|Open|OpenAIApi|"
+    "Operand|Permit|Place|Predicate|RecordMode|Recording|Redis|Reply|Result|"
+    "RetryOptions|Row|Schema|Scope|SearchStrategy|Spoken|Status|TapeExchange|"
+    "Timeline|Ts|UnboundStep|Wire|WireAnswer|WireFault|WireRequest|WireStrike|"
+    "Written|timedelta"
 )
 nitpick_ignore_regex = [
     ("py:.*", rf"({'|'.join(_FOREIGN)})(\..*)?"),
@@ -72,6 +74,8 @@ nitpick_ignore_regex = [
     # Parts of a base class that is written as text.
     ("py:.*", r"list\[Result\]|(Async)?Iterable\[Item\].*|tuple\[str"),
     ("py:.*", r"(Sequence\[)?WorkflowPrimitive\[Any"),
+    # The alias LLMInput, spelled out.
+    ("py:.*", r"str \| LLMRequest \| .*"),
     ("py:.*", r"(\w+\.)*(In|Out|[A-Z]\d?|[A-Z]\w*T)"),  # Type variables.
     ("py:.*", r"(\w+\.)*_\w+"),  # What is private has no page.
 ]
