@@ -119,8 +119,12 @@ def write(recorded: Mapping[str, Iterable[Recorded]], path: Path = PATH) -> None
 
 
 def _version(version: str, rows: Mapping[str, object]) -> str:
-    lines = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in rows.items()]
+    lines = [f"{_json(name)}: {_json(values)}" for name, values in rows.items()]
     return f'"{version}": {{\n{_joined(lines)}\n}}'
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _joined(members: Iterable[str]) -> str:
