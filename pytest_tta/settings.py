@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import pytest
 
@@ -14,7 +14,7 @@ from pytest_tta.wire.hosts import AllowedHosts, HostRule, parse_rule
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_tta.tape.tape import Permit, Tape
+    from pytest_tta.tape.tape import Permit, RecordMode, Tape
 
 __all__ = [
     "ClockSettings",
@@ -249,7 +249,7 @@ def tape_of(item: pytest.Item, settings: Settings, permit: Permit) -> Tape:
         path = tape_path(item.path, [*names, item.name], marked.get("name"))
         return Tape(
             path,
-            mode=mode or "none",
+            mode=cast("RecordMode", mode or "none"),
             keep_errors=settings.record_errors,
             ignore=settings.ignore,
             permit=permit,

@@ -135,21 +135,24 @@ def line_of(path: Path, where: Iterable[str | int]) -> int | None:
     if path.suffix == JSON:
         return None
     yaml = _yaml()
-    node = yaml.compose(path.read_text("utf-8"), Loader=_loader())
+    node: Any = yaml.compose(path.read_text("utf-8"), Loader=_loader())
     line = 0 if node is None else node.start_mark.line
     for step in where:
-        if isinstance(node, yaml.SequenceNode) and isinstance(step, int):
-            node = node.value[step]
-        elif isinstance(node, yaml.MappingNode):
-            named = [pair for pair in node.value if pair[0].value == str(step)]
-            if not named:
-                break
-            line, node = named[0][0].start_mark.line, named[0][1]
-            continue
-        else:
+        found = _below(node, step)
+        if found is None:
             break
-        line = node.start_mark.line
+        node, line = found
     return int(line) + 1
+
+
+def _below(node: Any, step: str | int) -> tuple[Any, int] | None:  # noqa: ANN401 - a node of PyYAML
+    """Return what is below a node, and the line at which it begins, from 0."""
+    if node.id == "sequence" and isinstance(step, int):
+        below = node.value[step]
+        return below, below.start_mark.line
+    pairs = node.value if node.id == "mapping" else []
+    named = (pair for pair in pairs if pair[0].value == str(step))
+    return next(((one, name.start_mark.line) for name, one in named), None)
 
 
 def explained(path: Path, error: Broken) -> TapeError:
@@ -216,13 +219,13 @@ def _dumper() -> Any:  # noqa: ANN401 - a class of PyYAML
 
 def _json_lines(value: Any, indent: str = "", before: str = "") -> Iterator[str]:  # noqa: ANN401 - any data
     """Yield the lines of JSON, with events on a line each."""
-    inner = indent + "  "
+    inner, begin, end = indent + "  ", "[", "]"
     items: list[tuple[str, Any]] = []
     if isinstance(value, dict) and not isinstance(value, Line):
         items = [(f"{_json(name)}: ", one) for name, one in value.items()]
         begin, end = "{", "}"
     elif isinstance(value, list):
-        items, begin, end = [("", one) for one in value], "[", "]"
+        items = [("", one) for one in value]
     if not items:
         yield f"{indent}{before}{_json(value)}"
         return

@@ -300,7 +300,10 @@ def test_a_tape_that_has_a_key_is_not_written(run, path) -> None:
         tape.redact(lambda text: text.replace("the word", KEY))
 
     question = [{"role": "user", "content": "Say the word!"}]
-    with serving(says("hi")) as server, pytest.raises(TapeError) as caught:
+    with (
+        serving(says("hi")) as server,
+        pytest.raises(TapeError, match="is not written") as caught,
+    ):
         run(lambda _: chat(server.url, question), mode="once", before=put_back)
     assert str(caught.value) == (
         f"{path} is not written, because a key that was sent is still in it, at "

@@ -366,7 +366,7 @@ def test_a_miss_shows_in_what_it_differs(run, path) -> None:
 
     with serving(says("x")) as server:
         run(lambda _: both(server.url), mode="once")
-    with pytest.raises(HarnessError) as caught:
+    with pytest.raises(HarnessError, match="is not on the tape") as caught:
         run(lambda _: chat(NOWHERE, now))
     lines = str(caught.value).splitlines()
     assert lines[0] == (
@@ -464,7 +464,8 @@ def test_an_unexpected_call_is_what_is_raised(path) -> None:
         with pytest.raises(UnexpectedCall, match="is not on the tape"):
             await chat(HOST)
 
-    with pytest.raises(HarnessError), Harness(tape=Tape(path)) as tta:
+    told = "is not on the tape"
+    with pytest.raises(HarnessError, match=told), Harness(tape=Tape(path)) as tta:
         tta.run(ask, None)
 
 
