@@ -479,3 +479,16 @@ def test_nothing_is_written_when_the_block_fails(run, path) -> None:
     with serving(says("hi")) as server, pytest.raises(ValueError, match="on purpose"):
         run(lambda _: ask(server.url), mode="all")
     assert not path.exists()
+
+
+def test_a_timer_that_is_due_meanwhile_does_not_make_an_answer_late(run) -> None:
+    """It moves the clock while the answer is fetched; the answer comes when it came."""
+
+    async def ask(url):
+        loop = asyncio.get_running_loop()
+        status, _ = await asyncio.gather(_status(url), asyncio.sleep(0.1))
+        return status, loop.time()
+
+    with serving(says("late", delay=0.4), speed=1) as server:
+        recorded = run(lambda _: ask(server.url), mode="once")
+    assert run(lambda _: ask(NOWHERE)) == (200, pytest.approx(recorded[1]))
