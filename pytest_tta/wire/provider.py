@@ -13,14 +13,14 @@ from pytest_tta.doubles.rules import Rule, RuleBook, Scope
 from pytest_tta.doubles.unexpected import UnexpectedCall
 from pytest_tta.faults.schedules import Attempt, Schedule, always
 from pytest_tta.trace.snapshot import shorten
-from pytest_tta.wire.api import WireStrike
+from pytest_tta.wire.api import Said, WireStrike
 from pytest_tta.wire.saying import Faulted, said_by
 from pytest_tta.wire.script import UNACCEPTABLE, WireScript, check_fault
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
-    from pytest_tta.wire.api import Api, Said, WireFault
+    from pytest_tta.wire.api import Api, WireFault
     from pytest_tta.wire.exchange import WireAnswer, WireRequest
     from tta_primitives.door import Call as PrimitiveCall
 
@@ -298,9 +298,9 @@ class WireExchange:
         self.fault = self.provider.striking(call)
         rule = self.provider.rule_for(call, self.fault)
         said = said_by(rule.reply, self.provider.asked(call))
-        if hasattr(said, "__await__"):
-            return self._answer_later(rule, said, body)
-        return self._answered(rule, said, body)
+        if isinstance(said, Said):
+            return self._answered(rule, said, body)
+        return self._answer_later(rule, said, body)
 
     async def _answer_later(
         self, rule: Rule, said: Awaitable[Said], body: dict[str, Any]
@@ -314,8 +314,9 @@ class WireExchange:
         if injected is None and isinstance(rule.reply, Faulted):
             self.fault = rule.reply.fault
         if self.fault is None:
-            self.sent = api.answer(said, body, number)
-            return self.sent
+            answer: WireAnswer = api.answer(said, body, number)
+            self.sent = answer
+            return answer
         strike = WireStrike(api=api, body=body, number=number, said=said)
         try:
             self.sent = self.fault.on_wire(strike)
