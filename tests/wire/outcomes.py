@@ -39,7 +39,7 @@ class Outcome:
     Attributes:
         errors: The classes of the error and of its causes, by name.
         status: What the error tells.
-        message: The error's text, in one line.
+        message: The texts of the error and of its causes, in one line.
         pauses: Before each retry the seconds that the SDK wanted to wait; "own" for a
             pause of its own choice.
         kind: The class of what was returned, or of what came in a stream.
@@ -132,10 +132,11 @@ async def outcome(client, api, *, stream, headers=None, question=_QUESTION) -> O
 
 
 def _failed(error, pauses, heard) -> Outcome:
+    chain = list(_chain(error))
     return Outcome(
-        errors=tuple(_classes(error)),
+        errors=tuple(type(one).__name__ for one in chain),
         status=getattr(error, "status_code", None),
-        message=" ".join(str(error).split()),
+        message=" from ".join(" ".join(str(one).split()) for one in chain),
         pauses=tuple(pauses),
         kind=heard.kind,
         text=heard.text,
@@ -144,10 +145,10 @@ def _failed(error, pauses, heard) -> Outcome:
     )
 
 
-def _classes(error):
-    """Yield the class of an error and those of its causes, as far as HTTP's client."""
+def _chain(error):
+    """Yield an error and its causes, as far as HTTP's client."""
     while error is not None and not type(error).__module__.startswith(_BELOW):
-        yield type(error).__name__
+        yield error
         error = error.__cause__
 
 
