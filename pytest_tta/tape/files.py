@@ -30,6 +30,9 @@ __all__ = [
 ]
 
 YAML, JSON = ".yaml", ".json"
+# What YAML takes for the end of a line, and gives back as a blank, unless it is quoted
+# and escaped (YAML 1.1, section 4.2).
+_BREAKS = frozenset("\r\x85\u2028\u2029")
 _INSTALL = 'pip install "tta-dev-primitives[tape]"'
 
 
@@ -209,6 +212,8 @@ def _dumper() -> Any:  # noqa: ANN401 - a class of PyYAML
 
     def text(dumper: Any, data: str) -> Any:  # noqa: ANN401 - PyYAML's
         style = "|" if "\n" in data else None
+        if not _BREAKS.isdisjoint(data):
+            style = '"'
         return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
     kind: Any = type("Dumper", (yaml.SafeDumper,), {"ignore_aliases": no_aliases})

@@ -96,6 +96,15 @@ def test_any_json_comes_back(values, suffix, tmp_path_factory) -> None:
 
 
 @both_formats
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\x85", "\u2028", "\u2029", "\ufeff"])
+def test_every_end_of_a_line_comes_back(end, suffix, tmp_path) -> None:
+    """Also those that YAML knows and nobody else."""
+    raw = f"<a{end}b{end}\n{end}".encode()
+    answer = through(written((0.0, raw), headers=()), tmp_path / f"ends.{suffix}")
+    assert answer.data == raw
+
+
+@both_formats
 @settings(max_examples=25, deadline=None)
 @given(data=st.text() | st.binary())
 def test_any_bytes_come_back(data, suffix, tmp_path_factory) -> None:
