@@ -59,11 +59,12 @@ _FOREIGN = [*sorted(sys.stdlib_module_names), "_pytest", "hypothesis", "pytest"]
 # Names that are imported for type checkers alone, so that Sphinx sees no more than the
 # name; and short names of types that stand in a signature and need no page.
 _BARE = (
-    "Algorithm|AnyOrder|AnyPrimitive|AnyStep|Asking|BackoffStrategy|Began|CallT_co|"
-    "Chooser|Cleaner|Condition|Context|Cost|Delay|Description|Entry|ErrorFilter|"
-    "ErrorSource|FallbackOptions|FinishReason|Forward|Gate|Holder|Item|Jitter|Key|"
-    "KeySource|LLMInput|LLMOptions|Limit|Need|No|OnIncomplete|Open|OpenAIApi|"
-    "Operand|Permit|Place|Predicate|RecordMode|Recording|Redis|Reply|Result|"
+    "Algorithm|AnyOrder|AnyPrimitive|AnyStep|Api|Asked|Asking|BackoffStrategy|"
+    "Began|CallT_co|Chooser|Cleaner|Condition|Connect|Context|Cost|Delay|"
+    "Description|Ending|Entry|ErrorFilter|ErrorSource|FallbackOptions|FindingKind|"
+    "FinishReason|Forward|Gate|Holder|Item|Jitter|Key|KeySource|LLMInput|"
+    "LLMOptions|Limit|Need|No|OnIncomplete|Open|OpenAIApi|Operand|Part|Permit|"
+    "Place|Predicate|PrimitiveCall|RecordMode|Recording|Redis|Reply|Result|"
     "RetryOptions|Row|Schema|Scope|SearchStrategy|Spoken|Status|TapeExchange|"
     "Timeline|Ts|UnboundStep|Wire|WireAnswer|WireFault|WireRequest|WireStrike|"
     "Written|timedelta"

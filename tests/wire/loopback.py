@@ -8,10 +8,12 @@ import struct
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from pytest_tta.wire.exchange import WireAnswer, reason_of
+from pytest_tta.wire.framing import chunk, head_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+
+    from pytest_tta.wire.exchange import WireAnswer
 
 
 class Seen:
@@ -71,7 +73,7 @@ class Loopback:
         await asyncio.sleep(answer.head_after * self._speed)
         at = 0.0
         if answer.has_head:
-            writer.write(head_of(answer))
+            writer.write(head_of(answer.with_headers(("connection", "close"))))
             await writer.drain()
             for when, part in answer.body:
                 await asyncio.sleep((when - at) * self._speed)
@@ -90,23 +92,6 @@ class Loopback:
             sock = writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             writer.transport.abort()
-
-
-def head_of(answer: WireAnswer) -> bytes:
-    """Return status line and headers as bytes."""
-    if answer.raw_head is not None:
-        return answer.raw_head
-    lines = [f"HTTP/1.1 {answer.status} {reason_of(answer.status)}".rstrip()]
-    lines += [f"{name}: {value}" for name, value in answer.headers]
-    if answer.length is None:
-        lines.append("transfer-encoding: chunked")
-    lines.append("connection: close")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
-
-
-def chunk(part: bytes) -> bytes:
-    """Return bytes as one chunk of a chunked body (RFC 9112, section 7.1)."""
-    return b"%x\r\n%b\r\n" % (len(part), part)
 
 
 @asynccontextmanager
