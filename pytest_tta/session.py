@@ -22,7 +22,6 @@ from pytest_tta.report.sections import facts, header, sections
 from pytest_tta.settings import Settings, clock_of, hosts_of, seed_of, tape_of
 from pytest_tta.trace import Trace, explain
 from pytest_tta.wire.guard import Guard, NetworkBlocked
-from pytest_tta.wire.transport import naming
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Session", "harness_of", "is_async"]
 
 _OUR_PACKAGES = frozenset({"pytest_tta", "tta_primitives"})
+_HTTP_LIBRARIES = frozenset({"httpx", "httpx2"})
 _RUNNERS = frozenset(
     f"_{scope}_scoped_runner"
     for scope in ("function", "class", "module", "package", "session")
@@ -67,7 +67,11 @@ class ItemHarness:
         """Take over the door, and time if this test has virtual time."""
         with ExitStack() as stack:
             stack.enter_context(self.guard)
-            stack.enter_context(naming())
+            # Without them there is no request to name, and much to import.
+            if not _HTTP_LIBRARIES.isdisjoint(sys.modules):
+                from pytest_tta.wire.transport import naming
+
+                stack.enter_context(naming())
             if self.is_virtual:
                 in_time = self._source.in_virtual_time(self.harness.clock)
                 stack.enter_context(in_time)
