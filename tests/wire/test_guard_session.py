@@ -37,6 +37,9 @@ BLOCKED = "{} is not on this machine, and nothing is mocked there"
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run pytest in this process on the files that the test made."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    # There pytest repeats whole messages in its summary.
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.delenv("BUILD_NUMBER", raising=False)
 
     def run_pytest(*args: str) -> pytest.RunResult:
         return pytester.runpytest_inprocess(*_PLUGINS, *_OPTIONS, *args)
@@ -48,6 +51,9 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
 def run_apart(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run pytest in a process of its own."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    # There pytest repeats whole messages in its summary.
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.delenv("BUILD_NUMBER", raising=False)
 
     def run_pytest(*args: str) -> pytest.RunResult:
         return pytester.runpytest_subprocess(*_PLUGINS, *_OPTIONS, *args)
