@@ -70,6 +70,7 @@ async def fetch_in_task(forward: Forward, transport: Any, request: Any) -> WireA
     """
 
     async def fetch() -> WireAnswer:
+        """Send the request, and read all that comes."""
         with _real_time(), forward.around():
             caught = await _caught_in_task(transport, request)
         return forward.done(caught)

@@ -49,6 +49,7 @@ class Seats:
         turn: asyncio.Future[None] = loop.create_future()
 
         def hand_over() -> bool:
+            """Tell whether somebody still waits for it."""
             if turn.done():
                 return False
             turn.set_result(None)
