@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -65,6 +66,7 @@ class Provider(WireScript):
         self._injected: list[_Injected] = []
         self.began: float | None = None
         self.exchanges: list[WireExchange] = []
+        self._counts: Counter[str] = Counter()
 
     @property
     def requests(self) -> list[WireRequest]:
@@ -131,7 +133,8 @@ class Provider(WireScript):
             request: What is asked.
             caller: The call of the primitive that asks, if one does.
         """
-        exchange = WireExchange(self, request, caller)
+        self._counts[request.path] += 1
+        exchange = WireExchange(self, request, caller, self._counts[request.path])
         self.exchanges.append(exchange)
         return exchange
 
@@ -180,10 +183,6 @@ class Provider(WireScript):
         seed = f"{self._seed}/{self._name}/{call.path}/{call.number}"
         return Asked(call, random.Random(seed))  # noqa: S311 - repeatable on purpose
 
-    def number_at(self, path: str) -> int:
-        """Return how many requests a primitive has made, the present one included."""
-        return sum(one.request.path == path for one in self.exchanges)
-
 
 @dataclass(slots=True)
 class _Injected:
@@ -208,6 +207,7 @@ class WireExchange:
         provider: Who was asked.
         request: What was asked.
         caller: The call of the primitive that asked; None if none did.
+        number: Which request of that primitive to this provider it is, from 1.
         api: Which API; None if there is no such one.
         call: The request in no vendor's words; None if the provider refuses it.
         fault: What went wrong on purpose, if anything.
@@ -220,11 +220,16 @@ class WireExchange:
     """
 
     def __init__(
-        self, provider: Provider, request: WireRequest, caller: PrimitiveCall | None
+        self,
+        provider: Provider,
+        request: WireRequest,
+        caller: PrimitiveCall | None,
+        number: int,
     ) -> None:
         self.provider = provider
         self.request = request
         self.caller = caller
+        self.number = number
         self.api: Api | None = None
         self.call: LLMCall | None = None
         self.fault: WireFault | None = None
@@ -286,7 +291,7 @@ class WireExchange:
             self.sent = api.error("bad_request", message=str(error))
             return self.sent
         call = self.call = _WireCall(
-            number=self.provider.number_at(self.request.path),
+            number=self.number,
             path=self.request.path,
             input=asked_for,
             at=self.request.at,

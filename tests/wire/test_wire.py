@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 import anthropic
+import httpx2
 import openai
 import pydantic
 import pytest
@@ -336,6 +337,30 @@ def test_a_schedule_counts_time_from_the_start(tta) -> None:
         "down",
         "up",
     ]
+
+
+def test_requests_that_wait_for_a_connection_have_numbers_of_their_own(tta) -> None:
+    """In the order in which they came, not in that of the pool."""
+    numbers = []
+
+    def answered(call):
+        numbers.append(call.number)
+        return "one"
+
+    tta.wire.openai.answers(answered, delay=1).times(3)
+    limits = httpx2.Limits(max_connections=1)
+
+    async def ask(question):
+        async with httpx2.AsyncClient(limits=limits, timeout=60) as narrow:
+            client = openai.AsyncOpenAI(api_key=KEY, http_client=narrow)
+            asked = [
+                client.responses.create(model="gpt-5", input=question) for _ in range(3)
+            ]
+            await asyncio.gather(*asked)
+
+    tta.run(ask, "x")
+    assert numbers == [1, 2, 3]
+    assert tta.elapsed == 3
 
 
 def test_what_a_fault_lets_through_uses_a_reply_up(tta) -> None:
