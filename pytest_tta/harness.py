@@ -23,6 +23,7 @@ from pytest_tta.clock import active
 from pytest_tta.clock.clock import VirtualClock
 from pytest_tta.clock.describe import task_line
 from pytest_tta.loops import LoopSource
+from pytest_tta.names import HTTP_LIBRARIES
 from pytest_tta.trace.recorder import TraceRecorder
 from pytest_tta.whereabouts import Whereabouts, telling
 from tta_primitives import WorkflowContext, chance
@@ -465,7 +466,7 @@ def _is_farewell(task: asyncio.Task[Any]) -> bool:
     if code is None or code.co_qualname != "AsyncClient.aclose":
         return False
     package = os.path.basename(os.path.dirname(code.co_filename))  # noqa: PTH119, PTH120 - compared as text
-    return package in {"httpx", "httpx2"}
+    return package in HTTP_LIBRARIES
 
 
 def _is_foreign(harness: Harness) -> bool:

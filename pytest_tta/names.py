@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FIXTURES"]
+__all__ = ["FIXTURES", "HTTP_LIBRARIES"]
 
 FIXTURES = frozenset(
     {
@@ -15,3 +15,6 @@ FIXTURES = frozenset(
         "tta_wire",
     }
 )
+
+HTTP_LIBRARIES = frozenset({"httpx", "httpx2"})
+"""What the SDKs send their requests with; the wire stands in below both."""

@@ -17,7 +17,7 @@ from pytest_tta.clock.errors import ClockError
 from pytest_tta.clock.loop import VirtualLoop
 from pytest_tta.harness import Harness
 from pytest_tta.loops import LoopSource, foreign_loop_message
-from pytest_tta.names import FIXTURES
+from pytest_tta.names import FIXTURES, HTTP_LIBRARIES
 from pytest_tta.report.sections import facts, header, sections
 from pytest_tta.settings import Settings, clock_of, hosts_of, seed_of, tape_of
 from pytest_tta.trace import Trace, explain
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["Session", "harness_of", "is_async"]
 
 _OUR_PACKAGES = frozenset({"pytest_tta", "tta_primitives"})
-_HTTP_LIBRARIES = frozenset({"httpx", "httpx2"})
 _RUNNERS = frozenset(
     f"_{scope}_scoped_runner"
     for scope in ("function", "class", "module", "package", "session")
@@ -68,7 +67,7 @@ class ItemHarness:
         with ExitStack() as stack:
             stack.enter_context(self.guard)
             # Without them there is no request to name, and much to import.
-            if not _HTTP_LIBRARIES.isdisjoint(sys.modules):
+            if not HTTP_LIBRARIES.isdisjoint(sys.modules):
                 from pytest_tta.wire.transport import naming
 
                 stack.enter_context(naming())

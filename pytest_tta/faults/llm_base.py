@@ -14,7 +14,7 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_tta.faults.catalogue import Fault
+from pytest_tta.faults.catalogue import Fault, Hang
 from pytest_tta.faults.llm_edits import retold
 from tta_primitives.llm import LLMResponse
 
@@ -202,21 +202,8 @@ class Alters(LLMFault):
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)
-class Stalls(LLMFault):
+class Stalls(LLMFault, Hang):
     """At a primitive: no answer, ever, or none beyond the chunks that came through."""
-
-    @property
-    def hangs(self) -> bool:
-        """Whether only a time limit ends it."""
-        return True
-
-    async def execute(self, strike: Strike) -> Any:
-        """Wait until somebody cancels it."""
-        strike.tell()
-        await self._act(strike.call)
-
-    async def _act(self, call: Call) -> None:  # noqa: ARG002 - whichever it is
-        await asyncio.get_running_loop().create_future()
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False, kw_only=True)

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
+from pytest_tta.wire.exchange import REDACTED
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["REDACTED", "Cleaner", "Redactor", "kept_headers"]
+__all__ = ["Cleaner", "Redactor", "kept_headers"]
 
-REDACTED = "<redacted>"
-"""What stands in place of what is left out."""
 
 Cleaner: TypeAlias = Callable[[str], str]
 

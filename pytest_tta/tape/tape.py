@@ -20,6 +20,7 @@ from pytest_tta.tape.slots import Edits, Slot
 from pytest_tta.whereabouts import path_here
 from pytest_tta.wire.exchange import WireRequest
 from pytest_tta.wire.forwarding import Forward
+from pytest_tta.wire.script import check_fault
 from tta_primitives.arguments import check_choice, check_count, seconds
 
 if TYPE_CHECKING:
@@ -193,12 +194,7 @@ class Tape:
             TypeError: The fault is none that a provider can have.
             ValueError: There is no such exchange.
         """
-        if not callable(getattr(fault, "on_wire", None)):
-            msg = (
-                f"fault={fault!r} must be a fault that a provider can have, such as "
-                "rate_limit(after=30) of pytest_tta.faults"
-            )
-            raise TypeError(msg)
+        check_fault(fault)
         self._edits_of(self._number(nth)).faults.append(fault)
 
     def delay(self, duration: float | timedelta, *, nth: int | None = None) -> None:

@@ -17,11 +17,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Self
 
-__all__ = ["Connect", "Ending", "Part", "WireAnswer", "WireRequest", "reason_of"]
+__all__ = [
+    "REDACTED",
+    "Connect",
+    "Ending",
+    "Part",
+    "WireAnswer",
+    "WireRequest",
+    "reason_of",
+]
 
 Connect: TypeAlias = Literal["open", "refused", "unresolved", "silent"]
 Ending: TypeAlias = Literal["complete", "closed", "reset", "silent"]
 Part: TypeAlias = tuple[float, bytes]
+
+REDACTED = "<redacted>"
+"""What stands in place of a value that lets somebody in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,14 +10,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from pytest_tta.names import HTTP_LIBRARIES
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-__all__ = ["FAMILIES", "Around", "Family", "WireError", "loaded_families"]
-
-FAMILIES = ("httpx", "httpx2")
-"""The modules, by name."""
+__all__ = ["Around", "Family", "WireError", "loaded_families"]
 
 Around: TypeAlias = "Callable[[Family, Any, bool], Any]"
 
@@ -119,7 +118,9 @@ class Family:
 
 def loaded_families() -> list[Family]:
     """Return the libraries that have been imported by now."""
-    modules = {id(m): m for m in map(sys.modules.get, FAMILIES) if m is not None}
+    modules = {
+        id(m): m for m in map(sys.modules.get, sorted(HTTP_LIBRARIES)) if m is not None
+    }
     return [Family(module) for module in modules.values()]
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from pytest_tta.clock.errors import ClockDeadlock
 from pytest_tta.clock.functions import monotonic, sleep
 from pytest_tta.clock.imports import watch_imports
+from pytest_tta.names import HTTP_LIBRARIES
 from pytest_tta.wire.exchange import WireAnswer
-from pytest_tta.wire.families import FAMILIES, Family, WireError, loaded_families
+from pytest_tta.wire.families import Family, WireError, loaded_families
 from pytest_tta.wire.forwarding import Forward, fetch_in_task, fetch_in_thread
 from pytest_tta.wire.framing import Reader
 from pytest_tta.wire.guard import asking_for
@@ -148,11 +149,11 @@ def _watch() -> None:
     global _is_watching  # noqa: PLW0603 - once per process
     if not _is_watching:
         _is_watching = True
-        watch_imports(FAMILIES, _after_import)
+        watch_imports(HTTP_LIBRARIES, _after_import)
 
 
 def _after_import(module: ModuleType) -> None:
-    if _routers and module.__name__ in FAMILIES:
+    if _routers and module.__name__ in HTTP_LIBRARIES:
         _patch(Family(module))
 
 

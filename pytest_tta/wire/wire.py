@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pytest_tta.whereabouts import call_here
 from pytest_tta.wire.audit import audit, check_kinds
-from pytest_tta.wire.exchange import WireRequest
+from pytest_tta.wire.exchange import REDACTED, WireRequest
 from pytest_tta.wire.provider import Provider
 from pytest_tta.wire.providers import AnthropicMessages, OpenAIChat, OpenAIResponses
 from tta_primitives.arguments import check_choice
@@ -33,9 +33,6 @@ _SECRET_HEADERS = frozenset(
         "x-goog-api-key",
     }
 )
-REDACTED = "<redacted>"
-"""What stands in place of a header that lets somebody in."""
-
 _APIS: dict[str, Callable[[], tuple[Api, ...]]] = {
     "openai": lambda: (OpenAIChat(), OpenAIResponses()),
     "anthropic": lambda: (AnthropicMessages(),),

@@ -171,4 +171,4 @@ def test_answer_without_text_can_be_struck_too(fault) -> None:
         for stream in (False, True):
             asked = strike(stream=stream, said=Said(response=response))
             if fault.applies(asked):
-                fault.on_wire(asked)
+                assert isinstance(fault.on_wire(asked), WireAnswer)

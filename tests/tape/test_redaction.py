@@ -12,8 +12,8 @@ import pytest
 
 from pytest_tta.harness import Harness, HarnessError
 from pytest_tta.tape import Tape, TapeError
-from pytest_tta.tape.redaction import REDACTED, Redactor, kept_headers
-from pytest_tta.wire.exchange import WireAnswer
+from pytest_tta.tape.redaction import Redactor, kept_headers
+from pytest_tta.wire.exchange import REDACTED, WireAnswer
 from tests.tape.clients import KEY, chat, chat_stream
 from tests.tape.server import always, says, serving
 from tta_primitives import step

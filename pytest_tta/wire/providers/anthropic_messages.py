@@ -13,6 +13,7 @@ from pytest_tta.wire.providers.anthropic_errors import (
 from pytest_tta.wire.providers.anthropic_reply import Reply
 from pytest_tta.wire.providers.anthropic_turns import conversation
 from pytest_tta.wire.providers.encoding import event
+from pytest_tta.wire.providers.json_api import JSONApi
 from pytest_tta.wire.providers.reading import Fields, rest_of
 from pytest_tta.wire.providers.speech import Speech
 from pytest_tta.wire.providers.tokens import usage_of
@@ -29,7 +30,7 @@ __all__ = ["AnthropicMessages"]
 _TAKEN = {"max_tokens", "messages", "model", "system", "temperature"}
 
 
-class AnthropicMessages:
+class AnthropicMessages(JSONApi):
     """`POST /v1/messages` of Anthropic.
 
     Args:
@@ -37,18 +38,11 @@ class AnthropicMessages:
     """
 
     def __init__(self, name: str = "anthropic.messages") -> None:
-        self.name = name
-
-    def __repr__(self) -> str:
-        return f"<AnthropicMessages {self.name!r}>"
+        super().__init__(name)
 
     def serves(self, method: str, path: str, /) -> bool:
         """Tell whether a request is for this API; see `Api.serves`."""
         return method == "POST" and path.endswith("/v1/messages")
-
-    def streams(self, body: Mapping[str, Any], /) -> bool:
-        """Tell whether a request asks for a stream."""
-        return body.get("stream") is True
 
     def request(self, body: Mapping[str, Any], /) -> LLMRequest:
         """Return what is asked; see `Api.request`.
@@ -65,9 +59,7 @@ class AnthropicMessages:
         most = fields.count("max_tokens")
         schema, settings = _schema(fields)
         tools, built_in = _tools(fields)
-        options = rest_of(body, _TAKEN | {"output_config", "tools"})
-        options |= {"output_config": settings} if settings else {}
-        options |= {"tools": built_in} if built_in else {}
+        options = rest_of(body, _TAKEN, output_config=settings, tools=built_in)
         return LLMRequest(
             tuple(conversation(fields)),
             model,

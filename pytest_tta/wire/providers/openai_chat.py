@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_tta.wire.api import Said
 from pytest_tta.wire.providers.encoding import event
+from pytest_tta.wire.providers.json_api import JSONApi
 from pytest_tta.wire.providers.openai_completion import Completion
 from pytest_tta.wire.providers.openai_errors import (
     NO_WORDS,
@@ -34,7 +35,7 @@ _SCHEMA = "json_schema"
 _HOTTEST = 2
 
 
-class OpenAIChat:
+class OpenAIChat(JSONApi):
     """`POST /chat/completions` of OpenAI and of servers that take the same requests.
 
     Args:
@@ -46,19 +47,12 @@ class OpenAIChat:
     def __init__(
         self, name: str = "openai.chat", *, status_as_code: bool = False
     ) -> None:
-        self.name = name
+        super().__init__(name)
         self._status_as_code = status_as_code
-
-    def __repr__(self) -> str:
-        return f"<OpenAIChat {self.name!r}>"
 
     def serves(self, method: str, path: str, /) -> bool:
         """Tell whether a request is for this API; see `Api.serves`."""
         return method == "POST" and path.endswith("/chat/completions")
-
-    def streams(self, body: Mapping[str, Any], /) -> bool:
-        """Tell whether a request asks for a stream."""
-        return body.get("stream") is True
 
     def request(self, body: Mapping[str, Any], /) -> LLMRequest:
         """Return what is asked; see `Api.request`.
@@ -74,9 +68,7 @@ class OpenAIChat:
         schema, form = _schema(fields)
         _check_stream_options(fields)
         tools, built_in = _tools(fields)
-        options = rest_of(body, _TAKEN | {"response_format", "tools"})
-        options |= {"response_format": form} if form else {}
-        options |= {"tools": built_in} if built_in else {}
+        options = rest_of(body, _TAKEN, response_format=form, tools=built_in)
         return LLMRequest(
             messages,
             model,

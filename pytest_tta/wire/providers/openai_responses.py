@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_tta.wire.exchange import WireAnswer
 from pytest_tta.wire.providers.encoding import json_bytes
 from pytest_tta.wire.providers.identity import CREATED, made_id
+from pytest_tta.wire.providers.json_api import JSONApi
 from pytest_tta.wire.providers.openai_errors import (
     NO_WORDS,
     OpenAIComplaints,
@@ -66,7 +67,7 @@ _ECHOED: Mapping[str, Any] = {
 }
 
 
-class OpenAIResponses:
+class OpenAIResponses(JSONApi):
     """`POST /responses` of OpenAI and of servers that take the same requests.
 
     Args:
@@ -74,18 +75,11 @@ class OpenAIResponses:
     """
 
     def __init__(self, name: str = "openai.responses") -> None:
-        self.name = name
-
-    def __repr__(self) -> str:
-        return f"<OpenAIResponses {self.name!r}>"
+        super().__init__(name)
 
     def serves(self, method: str, path: str, /) -> bool:
         """Tell whether a request is for this API; see `Api.serves`."""
         return method == "POST" and path.endswith("/responses")
-
-    def streams(self, body: Mapping[str, Any], /) -> bool:
-        """Tell whether a request asks for a stream."""
-        return body.get("stream") is True
 
     def request(self, body: Mapping[str, Any], /) -> LLMRequest:
         """Return what is asked; see `Api.request`.
@@ -104,9 +98,7 @@ class OpenAIResponses:
             raise ValueError(msg)
         schema, settings = _schema(fields)
         tools, built_in = _tools(fields)
-        options = rest_of(body, _TAKEN | {"text", "tools"})
-        options |= {"text": settings} if settings else {}
-        options |= {"tools": built_in} if built_in else {}
+        options = rest_of(body, _TAKEN, text=settings, tools=built_in)
         return LLMRequest(
             tuple(asked),
             model,

@@ -254,7 +254,16 @@ def _short(value: str) -> str:
     return re.split("[;,]", value.removeprefix("data:"), maxsplit=1)[0]
 
 
-def rest_of(body: Mapping[str, Any], taken: Iterable[str]) -> dict[str, Any]:
-    """Return what a request asks beside what was taken from it."""
-    names = set(taken)
-    return {name: value for name, value in body.items() if name not in names}
+def rest_of(
+    body: Mapping[str, Any], taken: Iterable[str], **left: object
+) -> dict[str, Any]:
+    """Return what a request asks beside what was taken from it.
+
+    Args:
+        body: The JSON of the request.
+        taken: The names of what was taken as a whole.
+        left: What is left of that of which only a part was taken, if anything is.
+    """
+    names = {*taken, *left}
+    rest = {name: value for name, value in body.items() if name not in names}
+    return rest | {name: value for name, value in left.items() if value}
