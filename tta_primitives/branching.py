@@ -54,7 +54,7 @@ class _Choice(WorkflowPrimitive[In, Out]):
         reads = self._asks_with_context
         self._needs_position = reads or any(one._needs_position for one in ways)
         self._reads_deadline = reads or any(one._reads_deadline for one in ways)
-        self.idempotent = all(one.idempotent for one in ways)
+        self.idempotent: bool = all(one.idempotent for one in ways)
 
     def children(self) -> tuple[WorkflowPrimitive[Any, Any], ...]:
         """Return what may run, in the order in which it was given."""
@@ -230,7 +230,10 @@ class RouterPrimitive(_Choice[In, Out]):
             msg = f"{path} has no route {route!r}; {self._known(route)}"
             raise NoRouteError(msg)
         if is_listening():
-            emit(context, "route.taken", route=route)
+            # Routes are few; of what was asked for there may be any number.
+            names = list(self._routes)
+            taken = names[index] if index < len(names) else "default"
+            emit(context, "route.taken", route=taken)
         return index
 
     def _known(self, wanted: object) -> str:

@@ -8,7 +8,16 @@ a position of its own. Primitives hand *views* down and never change the caller'
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NamedTuple,
+    TypeAlias,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from tta_primitives.chance import new_id
 from tta_primitives.loops import moment, now
@@ -18,7 +27,7 @@ if TYPE_CHECKING:
 
     from tta_primitives.primitive import WorkflowPrimitive
 
-__all__ = ["Enforced", "Position", "WorkflowContext"]
+__all__ = ["Enforced", "Position", "Trace", "WorkflowContext", "carry_trace"]
 
 T = TypeVar("T")
 
@@ -28,6 +37,33 @@ CORRELATION_HEADER = "x-correlation-id"
 _MAX_HEADER = 256
 # W3C Baggage, section 3.3: a platform must pass on at least this much.
 _MAX_BAGGAGE_BYTES = 8192
+
+
+class Trace(NamedTuple):
+    """Where in a distributed trace something happens, as W3C Trace Context writes it.
+
+    Attributes:
+        traceparent: The ids of trace and span, None outside of any trace.
+        tracestate: What vendors add to them.
+    """
+
+    traceparent: str | None
+    tracestate: str | None = None
+
+
+# Who knows in which span the current code runs; None while nobody traces.
+_current_trace: Callable[[], Trace | None] | None = None
+
+
+def carry_trace(current: Callable[[], Trace | None] | None) -> None:
+    """Let contexts pass on the span that is current, rather than the caller's.
+
+    Args:
+        current: Returns it, or None where there is none; None to pass on what the
+            context was given.
+    """
+    global _current_trace  # noqa: PLW0603 - one tracer for the process
+    _current_trace = current
 
 
 class Position:
@@ -294,7 +330,7 @@ class WorkflowContext:
         self._position = None
         self.deadline = deadline
 
-    correlation_id = _Shared("Ties the run to a request.", new_id)
+    correlation_id: _Shared[str] = _Shared("Ties the run to a request.", new_id)
     workflow_id: _Shared[str | None] = _Shared("Names the kind of workflow.", _nothing)
     session_id: _Shared[str | None] = _Shared("Names the user session.", _nothing)
     traceparent: _Shared[str | None] = _Shared("W3C traceparent.", _nothing)
@@ -304,7 +340,7 @@ class WorkflowContext:
     state: _Shared[dict[str, Any]] = _Shared("Data shared along the run.", dict)
     metadata: _Shared[dict[str, Any]] = _Shared("The caller's own data.", dict)
     deps: _Shared[dict[str, Any]] = _Shared("Live objects of the run.", dict)
-    run_id = _Shared("Identifies this run.", new_id)
+    run_id: _Shared[str] = _Shared("Identifies this run.", new_id)
     outcomes: _Shared[dict[str, Any]] = _Shared(
         "Who answered, by path: a fallback, a stale cache entry.", dict
     )
@@ -374,12 +410,18 @@ class WorkflowContext:
         view.deadline = earlier(deadline, self.deadline)
         return view
 
-    def _isolated(self) -> WorkflowContext:
+    def _isolated(self, *, copy_state: bool = True) -> WorkflowContext:
+        """Return a root of its own that shares all but `state` with this one.
+
+        Args:
+            copy_state: Whether `state` is copied, or shared as well.
+        """
         # What is made on first read must exist before it can be shared with the copy.
         _ = self.correlation_id, self.run_id, self.outcomes, self.checkpoints
         _ = self.metadata, self.tags, self.baggage, self.deps, self._key_scopes
+        state = self.state
         root = copy.copy(self._root_context())
-        root.state = copy.deepcopy(self.state)
+        root.state = copy.deepcopy(state) if copy_state else state
         return root
 
     def below(
@@ -462,16 +504,23 @@ class WorkflowContext:
         """Return what another service needs to join this run.
 
         The names are those of W3C Trace Context and W3C Baggage, and
-        `x-correlation-id`.
+        `x-correlation-id`. While workflows are traced, `traceparent` is that of the
+        span that is current; otherwise it is the caller's, unchanged.
         """
         headers = {CORRELATION_HEADER: self.correlation_id}
-        if self.traceparent is not None:
-            headers["traceparent"] = self.traceparent
-            if self.tracestate is not None:
-                headers["tracestate"] = self.tracestate
+        traceparent, tracestate = self._trace()
+        if traceparent is not None:
+            headers["traceparent"] = traceparent
+            if tracestate is not None:
+                headers["tracestate"] = tracestate
         if self.baggage:
             headers["baggage"] = _baggage_header(self.baggage)
         return {name: value for name, value in headers.items() if _is_safe(value)}
+
+    def _trace(self) -> Trace:
+        """Return the span that what is called from here belongs to."""
+        current = None if _current_trace is None else _current_trace()
+        return current or Trace(self.traceparent, self.tracestate)
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> WorkflowContext:
@@ -484,8 +533,9 @@ class WorkflowContext:
         correlation = lower.get(CORRELATION_HEADER, "")
         traceparent = lower.get("traceparent", "")
         is_traced = _is_traceparent(traceparent)
+        is_id = 0 < len(correlation) <= _MAX_HEADER and _is_safe(correlation)
         return cls(
-            correlation_id=correlation if 0 < len(correlation) <= _MAX_HEADER else None,
+            correlation_id=correlation if is_id else None,
             traceparent=traceparent if is_traced else None,
             tracestate=lower.get("tracestate") if is_traced else None,
             baggage=_parse_baggage(lower.get("baggage", "")) or None,
@@ -494,16 +544,18 @@ class WorkflowContext:
     def to_dict(self) -> dict[str, Any]:
         """Return the context as plain data, for another process.
 
-        `deps` stay behind, and the deadline becomes the seconds that remain.
+        `deps` stay behind, and the deadline becomes the seconds that remain. The span
+        that is told is the one of `to_headers`.
         """
         key = self.idempotency_key
+        traceparent, tracestate = self._trace()
         return {
             "correlation_id": self.correlation_id,
             "run_id": self.run_id,
             "workflow_id": self.workflow_id,
             "session_id": self.session_id,
-            "traceparent": self.traceparent,
-            "tracestate": self.tracestate,
+            "traceparent": traceparent,
+            "tracestate": tracestate,
             "baggage": dict(self.baggage),
             "tags": dict(self.tags),
             "state": copy.deepcopy(self.state),
@@ -588,7 +640,7 @@ def _is_traceparent(value: str) -> bool:
     version, trace_id, span_id, _ = parts[:4]
     if version == "ff" or (version == "00" and len(parts) > 4):  # noqa: PLR2004
         return False
-    hexadecimal = all(c in "0123456789abcdef" for part in parts[:4] for c in part)
+    hexadecimal = not "".join(parts[:4]).strip("0123456789abcdef")
     return hexadecimal and bool(trace_id.strip("0")) and bool(span_id.strip("0"))
 
 
@@ -605,10 +657,10 @@ def _baggage_header(baggage: Mapping[str, str]) -> str:
 
 def _parse_baggage(value: str) -> dict[str, str]:
     """Read a W3C baggage header; members without an equals sign are left out."""
+    if not 0 < len(value) <= _MAX_BAGGAGE_BYTES:
+        return {}
     from urllib.parse import unquote  # As above.
 
-    if len(value) > _MAX_BAGGAGE_BYTES:
-        return {}
     pairs = (member.split(";")[0].partition("=") for member in value.split(","))
     return {
         unquote(name.strip()): unquote(content.strip())

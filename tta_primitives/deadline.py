@@ -189,8 +189,9 @@ class LimitCounts:
 
     def __init__(self) -> None:
         # On the way of every call, and CPython adds floats faster than whole numbers.
-        self.calls = 0.0
-        self.expired = self.ignored = 0
+        self.calls: float = 0.0
+        self.expired: int = 0
+        self.ignored: int = 0
 
 
 def _ignored(
@@ -300,7 +301,7 @@ class Alarm:
             raise RuntimeError(msg)
         self._task = task
         self._cancelling = task.cancelling()
-        self.rang = False
+        self.rang: bool = False
 
     def __call__(self) -> None:
         """Ring."""
@@ -328,7 +329,7 @@ class Thrown:
         self, awaited: Coroutine[Any, Any, Any], error: BaseException | None
     ) -> None:
         # The name by which tools walk from a task down to the line that waits.
-        self.cr_await = awaited
+        self.cr_await: Coroutine[Any, Any, Any] = awaited
         self._error = error
 
     def __iter__(self) -> Iterator[Any]:

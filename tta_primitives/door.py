@@ -44,7 +44,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-logger = logging.getLogger("tta_primitives")
+logger: logging.Logger = logging.getLogger("tta_primitives")
 
 Hook: TypeAlias = "Callable[..., None]"
 Status: TypeAlias = Literal["running", "ok", "failed", "timed_out", "cancelled"]
@@ -158,6 +158,18 @@ class Observer:
     def finished(self, call: Call, /) -> None:
         """Learn how a call ended: `call.status`, `call.output`, `call.error`."""
 
+    def resumed(self, call: Call, /) -> None:
+        """Learn that a stream goes on: its body runs until `suspended` is told.
+
+        The two are told in pairs around each chunk, and around the stream's closing.
+        Between the pairs the consumer's code runs, so what must not leak into it (a
+        ContextVar, say) is set in the one and reset in the other. They are never told
+        of calls that are executed.
+        """
+
+    def suspended(self, call: Call, /) -> None:
+        """Learn that a stream stands still: the consumer's code runs."""
+
 
 class Interceptor:
     """Something that acts around calls: it may change, delay, replace or fail them."""
@@ -198,6 +210,8 @@ class _Listeners:
         self.started = _joined(_overridden(observers, "started"))
         self.event = _joined(_overridden(observers, "event"))
         self.finished = _joined(_overridden(observers, "finished"))
+        self.resumed = _joined(_overridden(observers, "resumed"))
+        self.suspended = _joined(_overridden(observers, "suspended"))
         self.keeps_context = any(
             getattr(observer, "keeps_context", False) for observer in observers
         )
@@ -653,7 +667,45 @@ def _stream_through(
     proceed = innermost
     for interceptor in listeners.interceptors:
         proceed = _around(interceptor.stream, call, proceed)
-    return proceed()
+    if listeners.resumed is None and listeners.suspended is None:
+        return proceed()
+    return _Stepwise(proceed(), call, listeners)
+
+
+class _Stepwise:
+    """A stream around whose steps observers are told that it runs."""
+
+    __slots__ = ("_call", "_listeners", "_stream")
+
+    def __init__(
+        self, stream: AsyncIterator[Any], call: Call, listeners: _Listeners
+    ) -> None:
+        self._stream = stream
+        self._call = call
+        self._listeners = listeners
+
+    def __aiter__(self) -> _Stepwise:
+        return self
+
+    async def __anext__(self) -> Any:  # noqa: ANN401 - any primitive's chunk
+        self._tell(self._listeners.resumed)
+        try:
+            return await self._stream.__anext__()
+        finally:
+            self._tell(self._listeners.suspended)
+
+    async def aclose(self) -> None:
+        close = getattr(self._stream, "aclose", None)
+        if close is not None:
+            self._tell(self._listeners.resumed)
+            try:
+                await close()
+            finally:
+                self._tell(self._listeners.suspended)
+
+    def _tell(self, hook: Hook | None) -> None:
+        if hook is not None:
+            _tell(hook, self._call)
 
 
 def door(

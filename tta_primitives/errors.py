@@ -5,7 +5,8 @@
     │   ├── CircuitOpenError
     │   │   └── CircuitIsolatedError
     │   ├── BulkheadFullError
-    │   └── RateLimitExceededError
+    │   ├── RateLimitExceededError
+    │   └── LifecycleStoppedError         in tta_primitives.runtime
     ├── TimeoutExceededError              also a builtin TimeoutError
     ├── RetryResultError                  every result was refused by retry_if_result
     ├── CacheStorageError                 only with fail_open=False

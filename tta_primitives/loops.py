@@ -8,6 +8,7 @@ one if it says that it runs in the thread that asks.
 
 from __future__ import annotations
 
+import os
 import sys
 from asyncio import AbstractEventLoop, BaseEventLoop, get_running_loop
 from asyncio.events import _get_running_loop
@@ -69,6 +70,16 @@ def moment() -> float | None:
             return None
         _remembered(loop)
     return loop.time()  # type: ignore[no-any-return]
+
+
+def _forget() -> None:
+    """Forget the loop of the parent: a child's thread may get the number of its."""
+    global _last  # noqa: PLW0603 - as below
+    _last = _NoLoop()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _remembered(loop: AbstractEventLoop) -> AbstractEventLoop:

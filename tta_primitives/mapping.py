@@ -103,7 +103,7 @@ class MapPrimitive(
         self._return_exceptions = check_flag("return_exceptions", return_exceptions)
         self._needs_position = self.primitive._needs_position
         self._reads_deadline = self.primitive._reads_deadline
-        self.idempotent = self.primitive.idempotent
+        self.idempotent: bool = self.primitive.idempotent
 
     def children(self) -> tuple[WorkflowPrimitive[Any, Any], ...]:
         """Return the primitive."""

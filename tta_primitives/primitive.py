@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from tta_primitives.context import WorkflowContext
+    from tta_primitives.picture.style import Theme
 
 __all__ = [
     "Open",
@@ -216,6 +217,28 @@ class WorkflowPrimitive(Generic[In, Out]):
     def to_mermaid(self) -> str:
         """Return a Mermaid flowchart of the tree from here down."""
         return mermaid(self.describe())
+
+    def to_svg(self, *, theme: Theme = "auto", width: int = 736) -> str:
+        """Return a picture of the tree from here down: SVG that needs nothing else.
+
+        Args:
+            theme: "light", "dark", or "auto" for what the reader prefers.
+            width: How wide it should be at most, in pixels. What does not fit beside
+                each other stands below each other.
+
+        Raises:
+            ValueError: The theme is unknown, or the width is no whole number above 0.
+        """
+        # Drawing is not for programs that only run workflows.
+        from tta_primitives.picture.drawing import drawn
+
+        return drawn(self.describe(), theme=theme, width=width)
+
+    def _repr_html_(self) -> str | None:
+        """Return the picture for a notebook; None, and so the text, if it fails."""
+        from tta_primitives.picture.notebook import shown
+
+        return shown(self)
 
     def __repr__(self) -> str:
         return _shown(type(self).__name__, repr(self.name), self.options())
@@ -455,10 +478,11 @@ def as_primitive(value: AnyPrimitive | Callable[..., Any]) -> AnyPrimitive:
         raise TypeError(msg)
     if callable(value):
         return StepPrimitive(value)
-    msg = (
-        f"{value!r} cannot be a step of a workflow; use a primitive or a function "
-        "f(input) or f(input, context)"
-    )
+    use = "a primitive or a function f(input) or f(input, context)"
+    if callable(getattr(value, "primitive", None)):
+        # Such as the double of a model: it makes the steps that it answers for.
+        use = "what its method primitive() returns"
+    msg = f"{value!r} cannot be a step of a workflow; use {use}"
     raise TypeError(msg)
 
 
@@ -574,7 +598,7 @@ class StepPrimitive(WorkflowPrimitive[In, Out]):
         self._timeout: float | None = None
         if timeout_seconds is not None:
             self._timeout = seconds("timeout_seconds", timeout_seconds)
-        self.idempotent = check_flag("idempotent", idempotent)
+        self.idempotent: bool = check_flag("idempotent", idempotent)
         self._function = function
         self._extras: dict[str, Any] = {}
         default = re.sub("[/@#]", "_", function_name(function))
@@ -1001,7 +1025,7 @@ class Wrapper(WorkflowPrimitive[In, Out]):
     def _wrap(self, primitive: AnyPrimitive) -> None:
         """Take the primitive; subclasses make the state of one binding here."""
         self.primitive = primitive
-        self.idempotent = primitive.idempotent
+        self.idempotent: bool = primitive.idempotent
         self._child_label = primitive.name if primitive._needs_position else None
 
     def _wrapped(self) -> AnyPrimitive:
@@ -1207,7 +1231,7 @@ class SequentialPrimitive(WorkflowPrimitive[In, Out]):
         # What runs if no step needs a view of its own, the usual case.
         self._plain = () if self._needs_position else steps
         self._reads_deadline = any(one._reads_deadline for one in steps)
-        self.idempotent = all(one.idempotent for one in steps)
+        self.idempotent: bool = all(one.idempotent for one in steps)
         if _is_flat(self):
             _become(self, _OneLink if len(steps) == 1 else SequentialPrimitive)
         elif type(self) is _OneLink:
@@ -1428,7 +1452,7 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
         if not (self._needs_position or self._tolerance()):
             self._plain = tuple(zip(branches, self._labels, strict=True))
         self._reads_deadline = any(one._reads_deadline for one in branches)
-        self.idempotent = all(one.idempotent for one in branches)
+        self.idempotent: bool = all(one.idempotent for one in branches)
 
     @property
     def branches(self) -> tuple[AnyPrimitive, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 from functools import partial
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,6 +61,21 @@ def read_signature(function: Callable[..., Any]) -> StepSignature:
     Raises:
         TypeError: It has no parameter for the input.
     """
+    # A factory that builds a workflow for each request, or for each execution of a
+    # test, asks about the same functions again and again.
+    is_plain = type(function) is FunctionType and not function.__dict__
+    known = _known.get(function) if is_plain else None
+    if known is None:
+        known = _read(function)
+        if is_plain:
+            _known[function] = known
+    return known
+
+
+_known: WeakKeyDictionary[Callable[..., Any], StepSignature] = WeakKeyDictionary()
+
+
+def _read(function: Callable[..., Any]) -> StepSignature:
     called = _called(function)
     is_async = inspect.iscoroutinefunction(called)
     is_stream = inspect.isasyncgenfunction(called)

@@ -212,3 +212,16 @@ def test_open_wrappers_are_no_ways() -> None:
     ):
         with pytest.raises(OpenWrapperError, match="wraps nothing yet"):
             make()
+
+
+@pytest.mark.parametrize(
+    ("default", "told"), [("fast", "fast"), (fast, "default"), (None, "good")]
+)
+async def test_what_is_told_of_a_route_is_no_input(default, told) -> None:
+    """A name that is no route may be a user's; the default's name is told instead."""
+    log = Log()
+    router = RouterPrimitive({"fast": fast, "good": good}, lambda v: v, default)
+    wanted = "good" if default is None else "user-17"
+    with listening(observers=(log,)):
+        await router.execute(wanted, WorkflowContext())
+    assert f"! router route.taken route={told!r}" in log.lines

@@ -336,6 +336,14 @@ def test_a_later_version_of_traceparent_is_read() -> None:
     assert WorkflowContext.from_headers({"traceparent": later}).traceparent == later
 
 
+@pytest.mark.parametrize("sent", ["a\nERROR forged", "caf\xe9", "a\x1b[2Jb"])
+def test_id_that_could_forge_a_line_is_left_out(sent) -> None:
+    """Headers of messages in a queue are not checked by any server."""
+    context = WorkflowContext.from_headers({"X-Correlation-ID": sent})
+    assert context.correlation_id != sent
+    assert context.to_headers() == {"x-correlation-id": context.correlation_id}
+
+
 def test_hostile_headers_are_left_out() -> None:
     """Neither a huge value comes in, nor a line break goes out."""
     context = WorkflowContext.from_headers(

@@ -9,8 +9,9 @@ from datetime import timedelta
 import pytest
 
 from tests.core.tools import Tag
-from tta_primitives import ParallelPrimitive, step
+from tta_primitives import ConditionalPrimitive, ParallelPrimitive, step
 from tta_primitives.description import mermaid, plain
+from tta_primitives.recovery import FallbackPrimitive, SagaPrimitive
 
 
 @step
@@ -79,6 +80,36 @@ def test_mermaid_escapes_what_would_end_a_label() -> None:
     assert mermaid(described) == (
         'flowchart TD\n    n0["a #34;b#34; #60;i#62;#38;<br/>Step"]\n'
     )
+
+
+def test_mermaid_has_no_line_and_no_comment_of_a_name() -> None:
+    """Control characters and what begins a comment are shown, not obeyed."""
+    described = fetch.named("a\n%%{init}\x1b[31m").describe()
+    assert mermaid(described) == (
+        'flowchart TD\n    n0["a\\n#37;#37;{init}\\x1b[31m<br/>Step"]\n'
+    )
+
+
+def test_mermaid_says_when_a_way_is_taken() -> None:
+    """Ways of a choice, and what stands for another, have a label."""
+    saga = SagaPrimitive([(fetch, abs)])
+    conditional = ConditionalPrimitive(bool, FallbackPrimitive(fetch, [saga]), len)
+    edges = [line for line in conditional.to_mermaid().splitlines() if "-->" in line]
+    assert edges == [
+        "    n1 --> n2",
+        "    n3 --> n4",
+        '    n3 -->|"undoes fetch"| n5',
+        '    n1 -->|"if it fails"| n3',
+        '    n0 -->|"then"| n1',
+        '    n0 -->|"else"| n6',
+    ]
+
+
+def test_mermaid_cuts_what_no_label_has_room_for() -> None:
+    """A value of ten megabytes leaves a picture that still can be drawn."""
+    flowchart = FallbackPrimitive(fetch, ["x" * 10_000_000]).to_mermaid()
+    assert len(flowchart) < 1_000
+    assert "…" in flowchart
 
 
 @pytest.mark.parametrize(
