@@ -394,6 +394,34 @@ async def test_shorter_limits_are_kept_beside_longer_ones() -> None:
 
 
 @virtual
+async def test_who_cleans_up_for_long_is_interrupted_once() -> None:
+    """The timers of others do not cancel it again: at the end it is a timeout."""
+    from tta_primitives.redis_link.watch import Watch
+
+    watch = Watch(asyncio.get_running_loop())
+    cleaned = []
+
+    async def slow() -> None:
+        try:
+            await asyncio.sleep(10)
+        finally:
+            await asyncio.sleep(1)
+            cleaned.append(now())
+
+    async def others() -> None:
+        for _ in range(20):
+            with pytest.raises(TimeoutError, match=r"no answer within 0\.05 s"):
+                await watch.within(asyncio.sleep(10), 0.05)
+
+    beside = asyncio.create_task(others())
+    with pytest.raises(TimeoutError, match=r"no answer within 0\.2 s"):
+        await watch.within(slow(), 0.2)
+    assert cleaned == [pytest.approx(1.2, abs=0.01)]
+    assert asyncio.current_task().cancelling() == 0
+    await beside
+
+
+@virtual
 async def test_a_limit_that_ends_between_two_ticks_of_the_clock_is_kept() -> None:
     """Rounding makes a timer early; it is not set again and again for nothing."""
     from tta_primitives.redis_link.watch import Watch

@@ -100,7 +100,7 @@ class MessagesCollector:
     """Reads the events of a message."""
 
     def __init__(self) -> None:
-        self.reading = Reading()
+        self.reading: Reading = Reading()
         self._usage: dict[str, Any] = {}
         self._calls: dict[object, dict[str, Any]] = {}
 

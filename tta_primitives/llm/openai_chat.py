@@ -105,7 +105,7 @@ class ChatCollector:
     """Reads the chunks of a chat completion."""
 
     def __init__(self) -> None:
-        self.reading = Reading()
+        self.reading: Reading = Reading()
         self._refusal = ""
         self._calls: dict[object, dict[str, str]] = {}
 

@@ -96,7 +96,7 @@ class ResponsesCollector:
 
     def __init__(self, api: Responses) -> None:
         self._api = api
-        self.reading = Reading()
+        self.reading: Reading = Reading()
 
     def feed(self, event: Mapping[str, Any], /) -> str:
         """Take an event in; return the text of a delta."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, get_args
 from tta_primitives.arguments import check_choice, check_count, check_number, seconds
 from tta_primitives.deadline import bounds, expired, until, within_stream
 from tta_primitives.door import closing, emit, is_listening
+from tta_primitives.extras import needs
 from tta_primitives.llm.api_key import ApiKey
 from tta_primitives.llm.clients import Owner, client_for, close_clients
 from tta_primitives.llm.errors import LLMConfigurationError
@@ -449,14 +450,8 @@ class LLMPrimitive(WorkflowPrimitive[LLMInput, LLMResponse]):
 
 def _sdk(vendor: Vendor) -> Any:  # noqa: ANN401 - the SDKs are not imported
     """Import a vendor's SDK: when a primitive is made, not in the first request."""
-    try:
+    with needs(vendor.name, "this primitive"):
         return import_module(vendor.name)
-    except ImportError as error:
-        msg = (
-            f"this needs the package {vendor.name}: "
-            f"pip install 'tta-dev-primitives[{vendor.name}]'"
-        )
-        raise ImportError(msg, name=vendor.name) from error
 
 
 def _checked_text(name: str, value: object) -> str | None:

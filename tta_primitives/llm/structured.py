@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tta_primitives.extras import needs
 from tta_primitives.keys import digest
 from tta_primitives.llm.json_check import problem
 
@@ -31,8 +32,8 @@ class Structure:
     def __init__(self, given: Mapping[str, Any] | type) -> None:
         self._adapter: Any = None
         if isinstance(given, Mapping):
-            self.schema = dict(given)
-            self.sent = self.schema
+            self.schema: dict[str, Any] = dict(given)
+            self.sent: dict[str, Any] = self.schema
             name = self.schema.get("title")
         else:
             self._adapter = _adapter_of(given)
@@ -40,9 +41,9 @@ class Structure:
             closed = _closed(self.schema)
             self.sent = closed if _is_strict(closed) else self.schema
             name = getattr(given, "__name__", None)
-        self.is_strict = _is_strict(self.sent)
+        self.is_strict: bool = _is_strict(self.sent)
         clean = re.sub(r"[^A-Za-z0-9_-]+", "_", str(name or "answer")).strip("_")
-        self.name = clean[:_LONGEST_NAME] or "answer"
+        self.name: str = clean[:_LONGEST_NAME] or "answer"
 
     @classmethod
     def of(cls, given: object) -> Structure | None:
@@ -84,14 +85,8 @@ class Structure:
 
 
 def _adapter_of(kind: type) -> Any:  # noqa: ANN401 - pydantic's, which is not imported
-    try:
+    with needs("pydantic", f"schema={kind.__name__}"):
         from pydantic import TypeAdapter
-    except ImportError as error:
-        msg = (
-            f"schema={kind.__name__} needs the package pydantic: "
-            "pip install 'tta-dev-primitives[pydantic]'"
-        )
-        raise ImportError(msg, name="pydantic") from error
     from pydantic.errors import PydanticSchemaGenerationError
 
     try:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CacheOptions", "CachePrimitive"]
 
-logger = logging.getLogger("tta_primitives")
+logger: logging.Logger = logging.getLogger("tta_primitives")
 
 
 class CacheOptions(TypedDict, total=False):

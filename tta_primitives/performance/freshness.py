@@ -26,10 +26,10 @@ class Slip:
     __slots__ = ("asked", "fresh_for", "is_filled", "tags", "value")
 
     def __init__(self, asked: object) -> None:
-        self.asked = asked
-        self.is_filled = False
+        self.asked: object = asked
+        self.is_filled: bool = False
         self.value: object = None
-        self.fresh_for = 0.0
+        self.fresh_for: float = 0.0
         self.tags: tuple[str, ...] = ()
 
     def fill(self, value: object, fresh_for: float, tags: tuple[str, ...]) -> None:

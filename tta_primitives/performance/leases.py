@@ -57,12 +57,12 @@ class Lease:
     def __init__(self, storage: LeaseStorage, key: str, seconds: float) -> None:
         self._storage = storage
         self._key = key
-        self.seconds = seconds
+        self.seconds: float = seconds
         self._timer: asyncio.TimerHandle | None = None
         self._renewing: asyncio.Task[None] | None = None
         self.token: str | None = None
-        self.is_lost = False
-        self.has_waited = False
+        self.is_lost: bool = False
+        self.has_waited: bool = False
 
     async def acquire(self) -> bool:
         """Take it, if nobody else has it, and renew it from now on."""

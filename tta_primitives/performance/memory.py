@@ -58,10 +58,10 @@ class MemoryStorage:
     """
 
     def __init__(self, max_size: int = 1024) -> None:
-        self.max_size = check_count("max_size", max_size, minimum=1)
-        self.clock = LoopClock()
+        self.max_size: int = check_count("max_size", max_size, minimum=1)
+        self.clock: LoopClock = LoopClock()
         self.entries: OrderedDict[Hashable, Entry] = OrderedDict()
-        self.evictions = 0
+        self.evictions: int = 0
         self._tags: dict[Hashable, tuple[str, ...]] = {}
         self._tagged: dict[str, set[Hashable]] = {}
 

@@ -219,7 +219,7 @@ class RedisStorage:
         self, client: Redis, *, max_record_bytes: int = MAX_RECORD_BYTES
     ) -> None:
         self._link = link_to("storage", client)
-        self.max_record_bytes = check_count(
+        self.max_record_bytes: int = check_count(
             "max_record_bytes", max_record_bytes, minimum=1024
         )
         # A script must read where there are tags, and costs more where there are none.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from tta_primitives.extras import needs
 from tta_primitives.keys import type_name
 
 if TYPE_CHECKING:
@@ -75,14 +76,8 @@ class MsgpackSerializer:
     """
 
     def __init__(self) -> None:
-        try:
+        with needs("msgpack", "serializer='msgpack'"):
             import msgpack  # type: ignore[import-untyped]  # It has no types.
-        except ImportError as error:
-            msg = (
-                "serializer='msgpack' needs the package msgpack: "
-                "pip install 'tta-dev-primitives[msgpack]'"
-            )
-            raise ImportError(msg, name="msgpack") from error
         # What it says of its types is not true of every way to call it.
         packb: Any = msgpack.packb
         self._pack: Callable[[object], bytes] = packb

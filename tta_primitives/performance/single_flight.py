@@ -43,8 +43,11 @@ class Load:
     )
 
     def __init__(self, key: Hashable) -> None:
-        self.key = key
-        self.is_void = self.is_closed = self.is_outdated = self.has_begun = False
+        self.key: Hashable = key
+        self.is_void: bool = False
+        self.is_closed: bool = False
+        self.is_outdated: bool = False
+        self.has_begun: bool = False
         self.fresh_for: float | None = None
         self.tags: tuple[str, ...] = ()
         self.lease: Lease | None = None
@@ -77,8 +80,8 @@ class Flight(Load):
         self, key: Hashable, deadline: float | None, *, in_background: bool
     ) -> None:
         super().__init__(key)
-        self.deadline = deadline
-        self.is_taken = False
+        self.deadline: float | None = deadline
+        self.is_taken: bool = False
         self._in_background = in_background
         self._waiting = 0
         self._traceback: TracebackType | None = None

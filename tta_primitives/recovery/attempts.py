@@ -32,7 +32,7 @@ Failure: TypeAlias = "tuple[int, Exception | None, float | None]"
 
 # How many histories were attached so far in this process: a retry that remembers the
 # count tells a fresh history from one of an earlier run on the same error object.
-attached = [0]
+attached: list[int] = [0]
 
 
 class Attempt(NamedTuple):
@@ -59,7 +59,7 @@ class History:
         self.note: str | None = None
         # The id of the retry that must not be followed by another's attempts.
         self.exhausted_by: int | None = None
-        self.serial = 0
+        self.serial: int = 0
 
     def read(self, error: Exception) -> tuple[Attempt, ...]:
         """Return the attempts, given the error on which this stands."""

@@ -68,7 +68,7 @@ class Backoff:
         self._jitter = jitter
         self._base = self._base_of(strategy)
         # Whether no delay is ever longer than nothing, so that none need be worked out.
-        self.is_zero = isinstance(strategy, str) and not initial
+        self.is_zero: bool = isinstance(strategy, str) and not initial
 
     def _base_of(self, strategy: BackoffStrategy) -> Callable[[int], float]:
         if isinstance(strategy, str):

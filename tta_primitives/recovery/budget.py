@@ -46,9 +46,9 @@ class RetryBudget:
         min_retries: int = 3,
         window: float | timedelta = 10.0,
     ) -> None:
-        self.ratio = check_number("ratio", ratio)
-        self.min_retries = check_count("min_retries", min_retries)
-        self.window = seconds("window", window)
+        self.ratio: float = check_number("ratio", ratio)
+        self.min_retries: int = check_count("min_retries", min_retries)
+        self.window: float = seconds("window", window)
         # Each slice is [its number since the loop's zero, calls, retries].
         self._slices: deque[list[int]] = deque()
         self._calls = 0

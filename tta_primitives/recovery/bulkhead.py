@@ -132,13 +132,13 @@ class BulkheadPrimitive(Wrapper[In, Out]):
         max_queue: int | None = 0,
         max_wait: float | timedelta | None = None,
     ) -> None:
-        self.max_concurrency = check_count(
+        self.max_concurrency: int = check_count(
             "max_concurrency", max_concurrency, minimum=1
         )
         if max_queue is not None:
             check_count("max_queue", max_queue)
         self.max_queue = max_queue
-        self.max_wait = _check_wait(max_wait, max_queue)
+        self.max_wait: float | None = _check_wait(max_wait, max_queue)
         # Those of the loop that was used last.
         self._slots = _NO_SLOTS
         if primitive is not None:

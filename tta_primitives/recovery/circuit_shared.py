@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SharedCircuit", "SharedTicket"]
 
-logger = logging.getLogger("tta_primitives")
+logger: logging.Logger = logging.getLogger("tta_primitives")
 
 _STATES: Final = frozenset(get_args(CircuitState))
 _MICRO: Final = 1_000_000
@@ -81,10 +81,10 @@ class SharedTicket:
     __slots__ = ("episode", "local", "openings", "permit")
 
     def __init__(self, local: Ticket, answer: Answer | None) -> None:
-        self.local = local
-        self.episode = None if answer is None else answer.episode
-        self.permit = 0 if answer is None else answer.permit
-        self.openings = 0 if answer is None else answer.openings
+        self.local: Ticket = local
+        self.episode: int | None = None if answer is None else answer.episode
+        self.permit: int = 0 if answer is None else answer.permit
+        self.openings: int = 0 if answer is None else answer.openings
 
 
 _Tell: TypeAlias = "Callable[[Change | None, WorkflowContext | None], None]"

@@ -57,8 +57,10 @@ class Closed:
     state: ClassVar[CircuitState] = "closed"
 
     def __init__(self, policy: Policy) -> None:
-        self.failures = 0
-        self.window = Window(policy.window) if policy.is_rolling else None
+        self.failures: int = 0
+        self.window: Window | None = (
+            Window(policy.window) if policy.is_rolling else None
+        )
 
     def count(self, vote: Vote, now: float) -> None:
         """Count a call that has ended."""
@@ -96,7 +98,7 @@ class Open:
     state: ClassVar[CircuitState] = "open"
 
     def __init__(self, until: float) -> None:
-        self.until = until
+        self.until: float = until
 
     def left(self, now: float) -> float:
         """Return the seconds until the next probe; 0.0 if one is due."""
@@ -118,7 +120,7 @@ class HalfOpen:
 
     def __init__(self, most: int, timeout: float) -> None:
         self.probes: dict[Probe, None] = {}
-        self.successes = 0
+        self.successes: int = 0
         self._most = most
         self._timeout = timeout
 
@@ -149,8 +151,8 @@ class Probe:
     __slots__ = ("episode", "expires_at")
 
     def __init__(self, episode: HalfOpen, expires_at: float) -> None:
-        self.episode = episode
-        self.expires_at = expires_at
+        self.episode: HalfOpen = episode
+        self.expires_at: float = expires_at
 
     def free(self) -> bool:
         """Make room for another; tell whether it has not been made before."""
@@ -207,12 +209,17 @@ class Circuit:
     plain: Closed | None
 
     def __init__(self, policy: Policy, *, is_plain: bool) -> None:
-        self.calls = self.successes = self.failures = self.ignored = 0
-        self.slow = self.rejected = self.opened = 0
+        self.calls: int = 0
+        self.successes: int = 0
+        self.failures: int = 0
+        self.ignored: int = 0
+        self.slow: int = 0
+        self.rejected: int = 0
+        self.opened: int = 0
         self._policy = policy
         self._is_plain = is_plain
-        self.openings = 0
-        self.break_seconds = policy.first_break
+        self.openings: int = 0
+        self.break_seconds: float = policy.first_break
         self._begin(Closed(policy))
 
     def _begin(self, episode: Episode) -> CircuitState:

@@ -32,10 +32,10 @@ class Window:
     )
 
     def __init__(self, seconds: float) -> None:
-        self.calls = 0
-        self.failures = 0
-        self.slow = 0
-        self.turns_at = 0.0
+        self.calls: int = 0
+        self.failures: int = 0
+        self.slow: int = 0
+        self.turns_at: float = 0.0
         self._width = seconds / SLICES
         # Earlier slices, each (its number since the clock's zero, calls, failures,
         # slow); the present one is what the totals have gained since it began.

@@ -589,7 +589,9 @@ class CompensationPrimitive(_Undoable[In, Out]):
         compensate_failed: bool | None = None,
     ) -> None:
         step = None if forward is None else as_operand(forward)
-        self.compensation = _compensation("CompensationPrimitive", compensation, step)
+        self.compensation: WorkflowPrimitive[Any, Any] = _compensation(
+            "CompensationPrimitive", compensation, step
+        )
         timeout = compensation_timeout
         self._own_terms = Terms(
             None if timeout is None else seconds("compensation_timeout", timeout),

@@ -108,11 +108,11 @@ class Counts:
     )
 
     def __init__(self) -> None:
-        self.calls = 0
-        self.completed = 0
-        self.compensated = 0
-        self.compensations = 0
-        self.failed_compensations = 0
+        self.calls: int = 0
+        self.completed: int = 0
+        self.compensated: int = 0
+        self.compensations: int = 0
+        self.failed_compensations: int = 0
 
 
 class Entry:
@@ -155,13 +155,13 @@ class Entry:
         saga_terms: Terms,
         counts: Counts,
     ) -> None:
-        self.pair = pair
-        self.owner = owner
-        self.context = context
-        self.input_data = input_data
+        self.pair: Pair = pair
+        self.owner: WorkflowPrimitive[Any, Any] = owner
+        self.context: WorkflowContext = context
+        self.input_data: Any = input_data
         self._terms = terms
         self._saga_terms = saga_terms
-        self.counts = counts
+        self.counts: Counts = counts
         self.output: Any = None
         self.error: BaseException | None = None
 
@@ -289,12 +289,12 @@ class Ledger:
         outer: Ledger | None,
         owner: WorkflowPrimitive[Any, Any] | None = None,
     ) -> None:
-        self.terms = terms
-        self.outer = outer
-        self.owner = owner
+        self.terms: Terms = terms
+        self.outer: Ledger | None = outer
+        self.owner: WorkflowPrimitive[Any, Any] | None = owner
         self.entries: list[Entry] = []
-        self.is_open = True
-        self.is_undone = False
+        self.is_open: bool = True
+        self.is_undone: bool = False
 
     def hand_over(self) -> bool:
         """End this and hand the entries to the saga further outside, if there is one.

@@ -172,15 +172,17 @@ class FallbackPrimitive(Wrapper[In, Out]):
         isolate_input: bool = False,
         restart_stream: bool = False,
     ) -> None:
-        self.fallbacks = _check_fallbacks(fallbacks)
-        self.fallback_on = (
+        self.fallbacks: tuple[WorkflowPrimitive[Any, Any], ...] = _check_fallbacks(
+            fallbacks
+        )
+        self.fallback_on: ErrorFilter | None = (
             None if fallback_on is None else check_filter("fallback_on", fallback_on)
         )
-        self.fallback_if_result = check_predicate(
+        self.fallback_if_result: Callable[[Any], Any] | None = check_predicate(
             "fallback_if_result", fallback_if_result
         )
-        self.isolate_input = check_flag("isolate_input", isolate_input)
-        self.restart_stream = check_flag("restart_stream", restart_stream)
+        self.isolate_input: bool = check_flag("isolate_input", isolate_input)
+        self.restart_stream: bool = check_flag("restart_stream", restart_stream)
         if primary is not None:
             self._wrap(as_operand(primary))
 
@@ -195,7 +197,7 @@ class FallbackPrimitive(Wrapper[In, Out]):
         super()._wrap(primitive)
         self._counts = _Counts(len(self.fallbacks))
         alternatives = (primitive, *self.fallbacks)
-        self.idempotent = all(one.idempotent for one in alternatives)
+        self.idempotent: bool = all(one.idempotent for one in alternatives)
         self._reads_deadline = any(one._reads_deadline for one in alternatives)
         # Outcomes are filed under its path.
         self._needs_position = True

@@ -154,14 +154,16 @@ class HedgePrimitive(Wrapper[In, Out]):
         | None = None,
         budget: RetryBudget | None = None,
     ) -> None:
-        self.delay = _check_delay(delay)
-        self.max_hedges = check_count("max_hedges", max_hedges, minimum=1)
-        self.hedge_on = check_filter("hedge_on", hedge_on)
+        self.delay: float | Quantile | Callable[[int], Any] = _check_delay(delay)
+        self.max_hedges: int = check_count("max_hedges", max_hedges, minimum=1)
+        self.hedge_on: ErrorFilter = check_filter("hedge_on", hedge_on)
         self.hedge_if = hedge_if
         self._asks_with_context = hedge_if is not None and wants_context(
             "hedge_if", hedge_if
         )
-        self.alternatives = _check_alternatives(alternatives, max_hedges)
+        self.alternatives: tuple[WorkflowPrimitive[Any, Any], ...] = (
+            _check_alternatives(alternatives, max_hedges)
+        )
         if budget is not None and not isinstance(budget, RetryBudget):
             msg = f"budget={budget!r} must be a RetryBudget or None"
             raise TypeError(msg)
@@ -172,7 +174,7 @@ class HedgePrimitive(Wrapper[In, Out]):
     def _wrap(self, primitive: WorkflowPrimitive[Any, Any]) -> None:
         super()._wrap(primitive)
         executed = (primitive, *self.alternatives)
-        self.idempotent = all(one.idempotent for one in executed)
+        self.idempotent: bool = all(one.idempotent for one in executed)
         # Outcomes are filed under its path.
         self._needs_position = True
         self._plan, self._heard_plan = plans(executed)

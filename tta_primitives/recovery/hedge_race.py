@@ -75,13 +75,13 @@ class Execution:
     task: Task[Any]
 
     def __init__(self, number: int, name: str) -> None:
-        self.number = number
-        self.name = name
-        self.is_cancelled = False
-        self.is_discarded = False
-        self.is_heard = False
-        self.is_unwanted = False
-        self.has_chunk = False
+        self.number: int = number
+        self.name: str = name
+        self.is_cancelled: bool = False
+        self.is_discarded: bool = False
+        self.is_heard: bool = False
+        self.is_unwanted: bool = False
+        self.has_chunk: bool = False
         self.chunk: Any = None
         self.asked: Future[None] | None = None
 

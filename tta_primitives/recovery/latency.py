@@ -47,16 +47,16 @@ class Quantile:
         window: float | timedelta = 600.0,
         initial: float | timedelta | None = None,
     ) -> None:
-        self.share = check_number("share", share)
+        self.share: float = check_number("share", share)
         if self.share >= 1:
             msg = f"share={share!r} must be a number between 0 and 1"
             raise ValueError(msg)
-        self.minimum_calls = check_count("minimum_calls", minimum_calls, minimum=1)
+        self.minimum_calls: int = check_count("minimum_calls", minimum_calls, minimum=1)
         if self.minimum_calls > _MOST:
             msg = f"minimum_calls={minimum_calls!r} must be at most {_MOST}"
             raise ValueError(msg)
-        self.window = seconds("window", window)
-        self.initial = (
+        self.window: float = seconds("window", window)
+        self.initial: float | None = (
             None if initial is None else seconds("initial", initial, zero=True)
         )
 
@@ -80,7 +80,7 @@ class Latencies:
     __slots__ = ("_in_order", "_observed", "quantile")
 
     def __init__(self, quantile: Quantile) -> None:
-        self.quantile = quantile
+        self.quantile: Quantile = quantile
         # When each was observed, and how long it took.
         self._observed: deque[tuple[float, float]] = deque()
         self._in_order: list[float] = []

@@ -74,7 +74,7 @@ class Bucket:
 
     def __init__(self, limit: Limit) -> None:
         self._limit = limit
-        self.closed_until = -math.inf
+        self.closed_until: float = -math.inf
 
     def due(self, now: float, cost: float, ahead: float = 0.0) -> float:
         """Return when a call may start; not above `now` if it may start at once.
@@ -134,7 +134,8 @@ class TokenBucket(Bucket):
     def __init__(self, limit: Limit) -> None:
         super().__init__(limit)
         # It was full at one moment, and since then so many units were taken.
-        self.full_at = self._since = -math.inf
+        self.full_at: float = -math.inf
+        self._since = -math.inf
         self._spent = 0.0
 
     def due(self, now: float, cost: float, ahead: float = 0.0) -> float:
@@ -229,12 +230,12 @@ class LeakyBucket(TokenBucket):
         if now > full_at + SLACK:
             self._since, self._spent = now, 0.0
         spent = self._spent = self._spent + cost
-        self.full_at = self._since + spent * limit.period / limit.rate
+        self.full_at: float = self._since + spent * limit.period / limit.rate
         return True
 
     def penalize(self, until: float) -> None:
         """Let the next start when the penalty is over."""
-        self.closed_until = max(self.closed_until, until)
+        self.closed_until: float = max(self.closed_until, until)
         self._begin_at(until)
 
     def has_room(self, now: float, waiting: float) -> bool:

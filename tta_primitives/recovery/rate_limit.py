@@ -202,24 +202,24 @@ class RateLimitPrimitive(Wrapper[In, Out]):
         storage: Redis | None = None,
         namespace: str | None = None,
     ) -> None:
-        self.rate = check_number("rate", rate)
-        self.period = seconds("period", period)
+        self.rate: float = check_number("rate", rate)
+        self.period: float = seconds("period", period)
         self.algorithm = cast(
             "Algorithm", check_choice("algorithm", algorithm, _ALGORITHMS)
         )
-        self.burst = _check_burst(burst, self.algorithm)
+        self.burst: float | None = _check_burst(burst, self.algorithm)
         self._limit = Limit(self.algorithm, self.rate, self.period, self._capacity())
-        self.cost = self._check_cost(cost)
+        self.cost: Cost = self._check_cost(cost)
         self._units = 0.0 if callable(cost) else float(cost)
-        self.max_wait = _check_wait(max_wait)
+        self.max_wait: float | None = _check_wait(max_wait)
         self.key = key
-        self.penalize_on = (
+        self.penalize_on: ErrorFilter | None = (
             None if penalize_on is None else check_filter("penalize_on", penalize_on)
         )
         if storage is not None:
             link_to("storage", storage)
         self.storage = storage
-        self.namespace = _check_namespace(namespace)
+        self.namespace: str | None = _check_namespace(namespace)
         is_one = key is None and storage is None
         self._is_plain = is_one and not callable(cost)
         self._ask_cost = of_both("cost", cost) if callable(cost) else None

@@ -39,9 +39,12 @@ class Counts:
     )
 
     def __init__(self) -> None:
-        self.admitted = self.delayed = self.rejected = 0
-        self.abandoned = self.penalties = 0
-        self.waited_seconds = 0.0
+        self.admitted: int = 0
+        self.delayed: int = 0
+        self.rejected: int = 0
+        self.abandoned: int = 0
+        self.penalties: int = 0
+        self.waited_seconds: float = 0.0
 
 
 class Waiter(asyncio.Future[bool]):
@@ -60,9 +63,11 @@ class Waiter(asyncio.Future[bool]):
     def __init__(self, lane: Lane, cost: float, now: float, latest: float) -> None:
         super().__init__(loop=lane.loop)
         self._lane = lane
-        self.cost = cost
-        self.began_at = self.started_at = self.due = now
-        self.latest = latest
+        self.cost: float = cost
+        self.began_at: float = now
+        self.started_at: float = now
+        self.due: float = now
+        self.latest: float = latest
 
     def cancel(self, msg: Any = None) -> bool:  # noqa: ANN401 - as in its base
         """Give up the place now, and not only when the cancelled task runs again."""
@@ -109,7 +114,7 @@ class Lane:
         self.bucket: Bucket = owner.limit.bucket()
         # Not a deque: a place in the middle is given up as quickly as any other.
         self.waiting: OrderedDict[Waiter, None] | None = None
-        self.queued = 0.0
+        self.queued: float = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for = 0.0
         # When everybody would start, if that cannot be added up, and by how much the
@@ -308,10 +313,10 @@ class Lanes:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, limit: Limit, counts: Counts
     ) -> None:
-        self.loop = loop
-        self.limit = limit
-        self.counts = counts
-        self.seen = -math.inf
+        self.loop: asyncio.AbstractEventLoop = loop
+        self.limit: Limit = limit
+        self.counts: Counts = counts
+        self.seen: float = -math.inf
         self.by_key: OrderedDict[Hashable, Lane] = OrderedDict()
 
     def now(self) -> float:
@@ -373,7 +378,7 @@ class LanesByLoop:
     def __init__(self, limit: Limit) -> None:
         self._limit = limit
         self._by_loop: dict[asyncio.AbstractEventLoop, Lanes] = {}
-        self.counts = Counts()
+        self.counts: Counts = Counts()
 
     def here(self) -> Lanes:
         """Return the lanes of the running loop.

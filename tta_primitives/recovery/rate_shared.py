@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Reservation", "SharedLimit"]
 
-logger = logging.getLogger("tta_primitives")
+logger: logging.Logger = logging.getLogger("tta_primitives")
 
 _MICRO: Final = 1_000_000
 # Stands for "no limit" in the scripts, whose numbers are doubles.

@@ -67,9 +67,12 @@ class Counts:
 
     def __init__(self) -> None:
         # On the way of every call, and CPython adds floats faster than whole numbers.
-        self.calls = 0.0
-        self.retries = self.recovered = 0
-        self.exhausted = self.budget_exhausted = self.gave_up = 0
+        self.calls: float = 0.0
+        self.retries: int = 0
+        self.recovered: int = 0
+        self.exhausted: int = 0
+        self.budget_exhausted: int = 0
+        self.gave_up: int = 0
 
     def note_end(self, stop: _Stop) -> None:
         """Count an execution after which no attempt follows; a cancelled one is not."""
@@ -118,8 +121,8 @@ class Repetition:
         # How many histories had been attached when the attempt began.
         self._since = since
         self._backoff: float | None = None
-        self.delay = 0.0
-        self.must_wait = False
+        self.delay: float = 0.0
+        self.must_wait: bool = False
         self.failures: list[Failure] = []
         if retry._plain is None:
             self._prepare()

@@ -209,25 +209,29 @@ class RetryPrimitive(Wrapper[In, Out]):
         retry_nested: bool = False,
     ) -> None:
         self._set_limits(max_retries, max_elapsed, attempt_timeout, budget)
-        self.initial_delay = seconds("initial_delay", initial_delay, zero=True)
-        self.backoff_factor = check_factor(backoff_factor)
-        self.max_delay = seconds("max_delay", max_delay, zero=True)
+        self.initial_delay: float = seconds("initial_delay", initial_delay, zero=True)
+        self.backoff_factor: float = check_factor(backoff_factor)
+        self.max_delay: float = seconds("max_delay", max_delay, zero=True)
         self.jitter = cast("Jitter", check_choice("jitter", jitter, _JITTERS))
         self.backoff_strategy = check_strategy(backoff_strategy, self.max_delay)
-        self.retry_on = None if retry_on is None else check_filter("retry_on", retry_on)
-        self.give_up_on = check_filter("give_up_on", give_up_on)
-        self.retry_if_result = check_predicate("retry_if_result", retry_if_result)
-        self.respect_retry_after = check_flag(
+        self.retry_on: ErrorFilter | None = (
+            None if retry_on is None else check_filter("retry_on", retry_on)
+        )
+        self.give_up_on: ErrorFilter = check_filter("give_up_on", give_up_on)
+        self.retry_if_result: Callable[[Any], Any] | None = check_predicate(
+            "retry_if_result", retry_if_result
+        )
+        self.respect_retry_after: bool = check_flag(
             "respect_retry_after", respect_retry_after
         )
-        self.max_retry_after = (
+        self.max_retry_after: float | None = (
             None
             if max_retry_after is None
             else seconds("max_retry_after", max_retry_after, infinite=True)
         )
-        self.on_exhausted = check_choice("on_exhausted", on_exhausted, _ENDINGS)
-        self.on_retry = _check_hook(on_retry)
-        self.retry_nested = check_flag("retry_nested", retry_nested)
+        self.on_exhausted: str = check_choice("on_exhausted", on_exhausted, _ENDINGS)
+        self.on_retry: Callable[[Attempt], None] | None = _check_hook(on_retry)
+        self.retry_nested: bool = check_flag("retry_nested", retry_nested)
         self._backoff = Backoff(
             self.backoff_strategy,
             self.initial_delay,
@@ -266,8 +270,10 @@ class RetryPrimitive(Wrapper[In, Out]):
             raise TypeError(msg)
         self.max_retries = max_retries
         self.budget = budget
-        self.max_elapsed = _optional_seconds("max_elapsed", max_elapsed)
-        self.attempt_timeout = _optional_seconds("attempt_timeout", attempt_timeout)
+        self.max_elapsed: float | None = _optional_seconds("max_elapsed", max_elapsed)
+        self.attempt_timeout: float | None = _optional_seconds(
+            "attempt_timeout", attempt_timeout
+        )
 
     def _wrap(self, primitive: WorkflowPrimitive[Any, Any]) -> None:
         super()._wrap(primitive)

@@ -214,7 +214,7 @@ class TimeoutPrimitive(Wrapper[In, Out]):
         self._has_view = primitive._needs_position or primitive._reads_deadline
         is_simple = self._ask is None and self._fallback is None
         self._simple = primitive if is_simple else None
-        self.idempotent = all(child.idempotent for child in children)
+        self.idempotent: bool = all(child.idempotent for child in children)
 
     def children(self) -> tuple[WorkflowPrimitive[Any, Any], ...]:
         """Return what is limited, and the fallback if there is one."""

@@ -57,9 +57,11 @@ class Script:
     __slots__ = ("digest", "text")
 
     def __init__(self, text: str) -> None:
-        self.text = text
+        self.text: str = text
         # Redis asks for SHA-1; nothing secret depends on it.
-        self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        self.digest: str = hashlib.sha1(
+            text.encode(), usedforsecurity=False
+        ).hexdigest()
 
 
 class Lookup:
@@ -82,9 +84,9 @@ class Lookup:
         arguments: Parts,
         alone: Callable[[str], Parts] | None = None,
     ) -> None:
-        self.script = script
-        self.arguments = arguments
-        self.alone = alone
+        self.script: Script = script
+        self.arguments: Parts = arguments
+        self.alone: Callable[[str], Parts] | None = alone
 
 
 class Sender(Protocol):

@@ -37,7 +37,7 @@ class Watch:
     """What a log of timers may call it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+        self.loop: asyncio.AbstractEventLoop = loop
         self._dues: dict[Alarm, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -106,5 +106,6 @@ class Watch:
 
     def _ring(self, late: list[Alarm]) -> None:
         for alarm in late:
-            if alarm in self._dues:
+            # Once: whoever cleans up after it is not interrupted again.
+            if alarm in self._dues and not alarm.rang:
                 alarm()
