@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 from typing import TYPE_CHECKING
 
-import hypothesis  # noqa: F401 - before the heap is frozen: it looks for referrers
+import hypothesis  # before the heap is frozen: it looks for referrers
 import pytest
 
 from pytest_tta.wire.guard import Guard
@@ -14,7 +15,24 @@ from tests.plugin_arguments import PLUGIN_MODULES
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-pytest_plugins = ["pytester", "tests.redis_server", *PLUGIN_MODULES]
+pytest_plugins = [
+    "pytester",
+    # In the order in which they import each other: assertions are rewritten before.
+    "tests.processes",
+    "tests.redis_server",
+    "tests.postgres_server",
+    "tests.rabbitmq_server",
+    *PLUGIN_MODULES,
+]
+
+# A busy machine is no finding: neither an example nor drawing one has a limit.
+hypothesis.settings.register_profile(
+    "patient",
+    parent=hypothesis.settings(),
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("patient")
 
 # Around all tests, in each worker; what the guards of tests allow goes no further.
 _outermost = Guard()
@@ -23,6 +41,9 @@ _outermost = Guard()
 def pytest_configure(config: pytest.Config) -> None:
     """Let nothing that runs here leave the machine."""
     _outermost.__enter__()
+    # Sessions inside the tests have nothing to tell it; this one has read them already.
+    for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        os.environ.pop(name, None)
     config.add_cleanup(lambda: _outermost.__exit__(None, None, None))
 
 
@@ -30,6 +51,18 @@ def pytest_configure(config: pytest.Config) -> None:
 def outermost_guard() -> Guard:
     """Return the guard around all tests, for those that are about guards."""
     return _outermost
+
+
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """Return pytest's own, after what earlier tests have dropped has had its say.
+
+    A task whose error nobody asked for is logged when it is collected: whenever that
+    happens, and in whichever test.
+    """
+    gc.collect()
+    caplog.clear()
+    return caplog
 
 
 @pytest.hookimpl(wrapper=True)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.processes import stop_child
 from tests.services import REQUIRE
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class RedisServer:
 
     def hang(self) -> None:
         """Stop the server in its tracks: it accepts connections and never answers."""
-        os.kill(self.pid, signal.SIGSTOP)
+        stop_child(self.pid)
 
     def wake(self) -> None:
         """Let a hanging server go on."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import sqlite3
+import sys
 
 import pytest
 
@@ -15,6 +18,7 @@ ADDRESSES = {
     "redis": ("127.0.0.1", 6379),
 }
 REQUIRE = "TTA_REQUIRE_SERVICES"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def require_service(name: str) -> tuple[str, int]:
@@ -50,3 +54,27 @@ def listens(host: str, port: int, timeout_seconds: float = 1.0) -> bool:
     except OSError:
         return False
     return True
+
+
+def require_sqlite_of_dbos() -> None:
+    """End the calling test where DBOS does not work on this Python's SQLite."""
+    __tracebackhide__ = True
+    if sys.version_info >= (3, 12) and sqlite3.sqlite_version_info < (3, 42):
+        pytest.skip("from Python 3.12 on DBOS needs SQLite 3.42")
+
+
+def require_browser() -> str:
+    """Return the path of Chromium, or end the calling test.
+
+    It is looked for among the programs, or given as `TTA_CHROMIUM`.
+    """
+    __tracebackhide__ = True
+    found = os.environ.get("TTA_CHROMIUM") or next(
+        filter(None, map(shutil.which, BROWSERS)), None
+    )
+    if found is None:
+        reason = f"none of these programs is there: {', '.join(BROWSERS)}"
+        if os.environ.get(REQUIRE) == "1":
+            pytest.fail(f"{reason}, and {REQUIRE}=1 asks for one", pytrace=False)
+        pytest.skip(reason)
+    return found
