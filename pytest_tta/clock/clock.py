@@ -10,9 +10,10 @@ import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar, get_args
 
 from pytest_tta.clock import active, describe, trampolines
+from pytest_tta.clock.core import LoopCore
 from pytest_tta.clock.driver import Driver, pass_time
 from pytest_tta.clock.functions import REAL
 from pytest_tta.clock.loop import VirtualLoop
@@ -20,7 +21,14 @@ from pytest_tta.clock.outside import Holder
 from pytest_tta.clock.places import user_spot
 from pytest_tta.clock.policy import Policy
 from pytest_tta.clock.threads import OwnedThreads
-from pytest_tta.clock.timeline import NEVER, SECOND, Sleeper, Timeline, to_ns
+from pytest_tta.clock.timeline import (
+    NEVER,
+    SECOND,
+    Moment,
+    Sleeper,
+    Timeline,
+    to_ns,
+)
 from pytest_tta.clock.wall import Wall
 
 if TYPE_CHECKING:
@@ -28,9 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
     from types import TracebackType
 
+    from pytest_tta.clock.simulation import SimulationLoop
     from pytest_tta.clock.sleeps import SleepLog
 
-__all__ = ["IO", "Frozen", "VirtualClock"]
+__all__ = ["IO", "ClockMark", "Frozen", "VirtualClock"]
 
 IO = Literal["hold", "grace", "jump"]
 _T = TypeVar("_T")
@@ -57,6 +66,22 @@ class Frozen:
     def __exit__(self, *exc: object) -> None:
         """Let the clock move as it did before."""
         self._clock.autojump = self._before
+
+
+class ClockMark(NamedTuple):
+    """A moment of a clock, to which `VirtualClock.rewind` returns.
+
+    Attributes:
+        moment: Of its timeline.
+        epoch_ns: What the wall had shown when the clock started.
+        autojump: Whether time moved by itself.
+        notes: How many remarks there were.
+    """
+
+    moment: Moment
+    epoch_ns: int
+    autojump: bool
+    notes: int
 
 
 class VirtualClock:
@@ -99,12 +124,12 @@ class VirtualClock:
         loop_start: float = 0.0,
     ) -> None:
         """Set the clock; it begins to matter when it is entered."""
-        self.epoch_ns = _start_ns(start)
+        self.epoch_ns: int = _start_ns(start)
         self.io = _checked_io(io)
-        self.hold_cap_ns = to_ns(_positive("hold_cap", hold_cap))
-        self.max_jumps = _checked_max_jumps(max_jumps)
-        self.timeline = Timeline(to_ns(_duration("loop_start", loop_start)))
-        self.threads = OwnedThreads(threading.current_thread())
+        self.hold_cap_ns: int = to_ns(_positive("hold_cap", hold_cap))
+        self.max_jumps: int = _checked_max_jumps(max_jumps)
+        self.timeline: Timeline = Timeline(to_ns(_duration("loop_start", loop_start)))
+        self.threads: OwnedThreads = OwnedThreads(threading.current_thread())
         self.notes: list[str] = []
         self._autojump = _flag("autojump", autojump)
         self._shows_wall = wall
@@ -116,10 +141,12 @@ class VirtualClock:
         self._real_depth = 0
         self._waking: dict[Sleeper, None] = {}
         self._loops: list[VirtualLoop] = []
+        self._simulation: SimulationLoop | None = None
         self._driver: Driver | None = None
         self._owner = threading.current_thread()
         self._depth = self._blocks = 0
-        self.has_wishes = not autojump
+        self.has_wishes: bool = not autojump
+        self._made = (self.timeline.start_ns, self.epoch_ns, self._autojump)
 
     def __repr__(self) -> str:
         """Show the present."""
@@ -253,6 +280,41 @@ class VirtualClock:
         self._loops.append(loop)
         loop.attach(Policy(self, loop), self.timeline)
 
+    # --- the same time again -------------------------------------------------
+
+    def mark(self) -> ClockMark:
+        """Remember this moment, so that `rewind` can return to it."""
+        return ClockMark(
+            self.timeline.moment(), self.epoch_ns, self._autojump, len(self.notes)
+        )
+
+    def rewind(self, mark: ClockMark | None = None) -> None:
+        """Return to a moment as if nothing had happened since: time, log and wishes.
+
+        It takes about a microsecond. No loop may be running.
+
+        Args:
+            mark: What `mark` gave; the moment when the clock was made unless given.
+        """
+        if mark is None:
+            start_ns, epoch_ns, autojump = self._made
+            beginning = Moment(start_ns, start_ns, 0, 0, 0, {}, 0)
+            mark = ClockMark(beginning, epoch_ns, autojump, 0)
+        moment, self.epoch_ns, self._autojump, notes = mark
+        self.timeline.rewind(moment)
+        del self.notes[notes:]
+        if self.has_wishes:
+            self._settlers.clear()
+            self._advances.clear()
+            self._holds.clear()
+            self._real_depth = 0
+        self._waking.clear()
+        self.has_wishes = not self._autojump
+
+    def simulate(self, loop: SimulationLoop | None) -> None:
+        """Let `loop` move time from now on, None for nobody."""
+        self._simulation = loop
+
     # --- moving it by hand ---------------------------------------------------
 
     @property
@@ -339,9 +401,9 @@ class VirtualClock:
             self._real_depth -= 1
             self._reconsider()
 
-    def _here(self) -> VirtualLoop:
+    def _here(self) -> LoopCore:
         loop = asyncio.get_running_loop()
-        if not isinstance(loop, VirtualLoop) or loop.clock is not self:
+        if not isinstance(loop, LoopCore) or loop.clock is not self:
             msg = f"{loop!r} is not in the time of {self!r}; run it with clock.run()"
             raise RuntimeError(msg)
         return loop
@@ -350,6 +412,8 @@ class VirtualClock:
         for loop in self._loops:
             if not loop.is_closed():
                 loop.wake()
+        if self._simulation is not None:
+            self._simulation.wake()
 
     # --- what trampolines and freezegun ask for ------------------------------
 
@@ -358,16 +422,21 @@ class VirtualClock:
         task = _current_task()
         who = threading.current_thread().name if task is None else task.get_name()
         target = self.timeline.now_ns + to_ns(seconds)
+        if self._simulation is not None and self._simulation.is_aside:
+            self._record(seconds, "thread", who)
+            return self.timeline.show(target)
         self._record(seconds, "blocking", who)
         self._blocks += 1
         try:
             pass_time(self, target)
         finally:
             self._blocks -= 1
-        self.timeline.stall(max(target - self.timeline.now_ns, 0))
+        return self.timeline.stall(max(target - self.timeline.now_ns, 0))
 
     def sleep_in_thread(self, seconds: float) -> None:
         """Sleep in a worker thread until virtual time got there."""
+        if self._simulation is not None:
+            self._simulation.wake()
         number = self._record(seconds, "thread", threading.current_thread().name)
         sleeper = self.timeline.add_sleeper(seconds, number)
         if not self.is_active:
@@ -412,7 +481,9 @@ class VirtualClock:
     @property
     def is_driven(self) -> bool:
         """Whether a loop, or a sleep of the owner, moves time."""
-        return self._blocks > 0 or any(loop.is_running() for loop in self._loops)
+        if self._blocks > 0 or self._simulation is not None:
+            return True
+        return any(loop.is_running() for loop in self._loops)
 
     @property
     def is_real(self) -> bool:
@@ -421,13 +492,19 @@ class VirtualClock:
 
     def holder(self) -> Holder | None:
         """Name a block, or a thread of the test, that keeps time from moving."""
-        for reason in self._holds.values():
-            return Holder(reason)
+        if self._holds:
+            return self.held()
         for sleeper in self._waking:
             if sleeper.thread.is_alive():
                 return Holder(f"thread {sleeper.thread.name!r}", "the end of its sleep")
         busy = self.threads.busy(self.loop_threads())
         return None if busy is None else Holder(f"thread {busy.name!r}", busy.where)
+
+    def held(self) -> Holder | None:
+        """Name a block that keeps time from moving."""
+        for reason in self._holds.values():
+            return Holder(reason)
+        return None
 
     @property
     def has_company(self) -> bool:

@@ -15,14 +15,22 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from pytest_tta.clock.sleeps import Row
+    from pytest_tta.clock.timeline import Timeline
     from pytest_tta.clock.timers import Timer
 
 __all__ = [
+    "awaitables",
     "busiest",
+    "deadlock_text",
+    "instant",
     "next_timers",
     "path_of_current",
+    "paused_text",
     "remarks",
+    "runaway_text",
     "seconds",
+    "spin_text",
+    "state",
     "task_line",
     "waiting_tasks",
 ]
@@ -65,6 +73,54 @@ def seconds(ns: int) -> str:
     return f"{ns / 1e9:.9f}".rstrip("0").rstrip(".") + " s"
 
 
+def instant(timeline: Timeline) -> str:
+    """Write the present as errors do."""
+    return f"at {seconds(timeline.elapsed_ns)} of virtual time"
+
+
+def deadlock_text(timeline: Timeline) -> str:
+    """Say that nothing can wake anybody."""
+    return (
+        f"every task waits and nothing is left that could wake one, {instant(timeline)}"
+    )
+
+
+def runaway_text(jumps: int, timeline: Timeline) -> str:
+    """Say that time was moved without an end."""
+    return (
+        f"time was moved {jumps} times without an end, now {instant(timeline)}; stop "
+        f"what repeats for ever, or set max_jumps= higher{busiest(timeline.rows)}"
+    )
+
+
+def spin_text(rounds: int, timeline: Timeline) -> str:
+    """Say that callbacks keep time from moving."""
+    return (
+        f"callbacks ran {rounds} times in a row {instant(timeline)} and left no moment "
+        "for time to move; wait with asyncio.sleep(seconds) or an asyncio.Event "
+        "instead of asyncio.sleep(0) in a loop"
+    )
+
+
+def paused_text(due: int, timeline: Timeline) -> str:
+    """Say that time is moved by hand, and nobody moves it to the next timer."""
+    away = seconds(due - timeline.now_ns)
+    return (
+        f"every task waits, and the clock is moved by hand: next timer in {away}; "
+        f"call `await clock.advance({away.removesuffix(' s')})` or set "
+        "`clock.autojump = True`"
+    )
+
+
+def state(
+    tasks: Iterable[asyncio.Task[Any]], timers: Iterable[Timer], timeline: Timeline
+) -> str:
+    """Tell, for the end of an error, what tests know, who waits and what comes next."""
+    told = "".join(f"\n{remark}" for remark in remarks())
+    coming = next_timers(timers, timeline.now_ns, timeline.rows)
+    return f"{told}{waiting_tasks(tasks)}{coming}"
+
+
 def waiting_tasks(tasks: Iterable[asyncio.Task[Any]]) -> str:
     """List tasks, one per line, each with its line of code and what it waits for."""
     lines = [task_line(task) for task in tasks if not task.done()]
@@ -96,12 +152,22 @@ def _path_of(task: asyncio.Task[Any]) -> str | None:
 
 def _chain(awaitable: object) -> Iterator[Spot]:
     """Walk from a task's coroutine down to what it waits for in the end."""
-    while awaitable is not None:
+    for one in awaitables(awaitable):
         for prefix in ("cr", "ag", "gi"):
-            frame = getattr(awaitable, f"{prefix}_frame", None)
+            frame = getattr(one, f"{prefix}_frame", None)
             if frame is not None:
                 yield frame.f_code, frame.f_lasti
                 break
+
+
+def awaitables(awaitable: object) -> Iterator[object]:
+    """Yield what waits for what, from a task's coroutine to the innermost.
+
+    Args:
+        awaitable: The coroutine.
+    """
+    while awaitable is not None:
+        yield awaitable
         awaitable = _awaited(awaitable)
 
 
@@ -143,9 +209,16 @@ def _wanted(chain: list[Spot]) -> str:
     for spot in chain:
         if not is_library(spot[0].co_filename):
             entry = None
-        elif entry is None and not is_ours(spot[0].co_filename):
+        elif entry is None and not _says_nothing(spot):
             entry = spot
     return "" if entry is None else f", waiting in {entry[0].co_qualname}"
+
+
+def _says_nothing(spot: Spot) -> bool:
+    """Tell whether a frame is ours, or the `async with` of any lock or semaphore."""
+    code = spot[0]
+    is_mixin = code.co_qualname.startswith("_ContextManagerMixin.")
+    return is_mixin or is_ours(code.co_filename)
 
 
 def next_timers(timers: Iterable[Timer], now_ns: int, rows: Iterable[Row]) -> str:

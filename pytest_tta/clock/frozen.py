@@ -9,7 +9,6 @@ from there afterwards.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_tta.clock import active, functions
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["ClockReversal", "enter", "is_freezing", "leave", "prepare"]
 
 
-@dataclass(slots=True)
 class _Freeze:
     """Tell about one freeze that the active clock answers for.
 
@@ -47,11 +45,14 @@ class _Freeze:
 
     """
 
-    freeze: Any
-    front: Any
-    light: bool
-    epoch_ns: int
-    undo: ExitStack = field(default_factory=ExitStack)
+    __slots__ = ("epoch_ns", "freeze", "front", "light", "undo")
+
+    def __init__(self, freeze: Any, front: Any, light: bool, epoch_ns: int) -> None:  # noqa: ANN401, FBT001 - freezegun's objects; fields in order
+        self.freeze = freeze
+        self.front = front
+        self.light = light
+        self.epoch_ns = epoch_ns
+        self.undo = ExitStack()
 
 
 class _Session:

@@ -146,7 +146,7 @@ class Trampoline(_StaticMethod):
     def __init__(self, function: Callable[..., Any]) -> None:
         """Wrap `function`, which carries the name of what it replaces."""
         super().__init__(function)
-        self.real = REAL[function.__name__]
+        self.real: Callable[..., Any] = REAL[function.__name__]
         self.__module__ = "time"
         self.__doc__ = self.real.__doc__
 

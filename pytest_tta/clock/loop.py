@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextvars
-import heapq
 import selectors
 import sys
 import time
 from contextlib import suppress
-from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pytest_tta.clock import describe
+from pytest_tta.clock.core import LoopCore
 from pytest_tta.clock.errors import ClockError
 from pytest_tta.clock.functions import REAL
 from pytest_tta.clock.outside import Job, Outside
-from pytest_tta.clock.places import user_spot
 from pytest_tta.clock.runner_task import is_call_in_runner, leave_test, runner_tasks
 from pytest_tta.clock.selector import AskingSelector
-from pytest_tta.clock.tasks import Numbering
-from pytest_tta.clock.timeline import NEVER, SECOND, to_ns
-from pytest_tta.clock.timers import Timer, kind_of
+from pytest_tta.clock.tasks import birth
+from pytest_tta.clock.timeline import to_ns
 
 if TYPE_CHECKING:
     import socket
-    from collections import deque
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable
-    from contextvars import Context
+    from collections.abc import Awaitable, Callable, Iterable
 
     from pytest_tta.clock.clock import VirtualClock
     from pytest_tta.clock.policy import Policy
@@ -49,7 +42,9 @@ _INTERNALS: dict[type, tuple[str, ...]] = {
         "_check_callback",
         "_check_closed",
         "_check_thread",
+        "_close_self_pipe",
         "_make_datagram_transport",
+        "_make_self_pipe",
         "_make_socket_transport",
         "_make_ssl_transport",
         "_make_subprocess_transport",
@@ -82,7 +77,7 @@ def missing_internals(loop: asyncio.AbstractEventLoop) -> list[str]:
     return missing + [name for name in _ATTRIBUTES if not hasattr(loop, name)]
 
 
-class VirtualLoop(asyncio.SelectorEventLoop):
+class VirtualLoop(LoopCore, asyncio.SelectorEventLoop):  # pyright: ignore[reportIncompatibleMethodOverride]
     """Be asyncio's own loop, with time that a clock may take over.
 
     Without a clock it keeps real time as any loop does. While a clock is attached,
@@ -99,30 +94,25 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     # Parts of asyncio's loop that the stubs do not show.
     _clock_resolution: float
-    _debug: bool
     _default_executor: concurrent.futures.ThreadPoolExecutor | None
-    _ready: deque[asyncio.Handle]
-    _scheduled: list[Timer]
-    _thread_id: int | None
-    _task_factory: Callable[..., Any] | None
-    _timer_cancelled_count: int
+    _ssock: socket.socket | None
+    _csock: socket.socket | None
 
     _is_checked = False
 
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
         """Make a loop in real time."""
-        self.asking = AskingSelector(selector or selectors.DefaultSelector())
-        self._timeline: Timeline | None = None
+        self.asking: AskingSelector = AskingSelector(
+            selector or selectors.DefaultSelector()
+        )
         self._policy: Policy | None = None
-        self._numbering = Numbering()
-        self._ages = count(-NEVER)
-        self.woken = False
+        self.woken: bool = False
         self.rests = False
-        self.winding_up = False
         self._has_given_up = False
+        self.asking.prepare = self._open_pipe
         super().__init__(self.asking)
         self._check_internals()
-        self.outside = Outside(self.asking, self._transports)  # type: ignore[attr-defined]
+        self.outside: Outside = Outside(self.asking, self._transports)  # type: ignore[attr-defined]
 
     def _check_internals(self) -> None:
         if VirtualLoop._is_checked:
@@ -180,11 +170,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return _real_time() if timeline is None else timeline.now
 
     @property
-    def thread_ident(self) -> int | None:
-        """Ident of the thread in which the loop runs, None while it does not."""
-        return self._thread_id
-
-    @property
     def is_quiet(self) -> bool:
         """Whether the loop has nothing to do until time moves; from any thread."""
         return self.rests and not self.woken
@@ -194,121 +179,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Whether a callback waits to be run."""
         return bool(self._ready)
 
-    @property
-    def timers(self) -> list[Timer]:
-        """The heap of timers, the next one first."""
-        return self._scheduled
-
     def set_resolution(self, resolution: float) -> None:
         """Let timers that are due within `resolution` seconds fire."""
         self._clock_resolution = resolution
-
-    # --- timers --------------------------------------------------------------
-
-    def call_later(  # type: ignore[override]
-        self,
-        delay: float | None,
-        callback: Callable[..., object],
-        *args: Any,  # noqa: ANN401 - the signature of asyncio
-        context: Context | None = None,
-    ) -> asyncio.TimerHandle:
-        """Call `callback` in `delay` seconds."""
-        if delay is None:
-            msg = "delay must not be None"
-            raise TypeError(msg)
-        timeline = self._timeline
-        if timeline is None:
-            return self._set_real(self.time() + delay, callback, args, context)
-        ns = timeline.now_ns + to_ns(delay)
-        age = self._record(timeline, delay, callback)
-        return self._push(ns, age, callback, args, context)
-
-    def call_at(  # type: ignore[override]
-        self,
-        when: float | None,
-        callback: Callable[..., object],
-        *args: Any,  # noqa: ANN401
-        context: Context | None = None,
-    ) -> asyncio.TimerHandle:
-        """Call `callback` at `when`, in the loop's time."""
-        if when is None:
-            msg = "when cannot be None"
-            raise TypeError(msg)
-        timeline = self._timeline
-        if timeline is None:
-            return self._set_real(when, callback, args, context)
-        ns = to_ns(when)
-        delay = (ns - timeline.now_ns) / SECOND if ns < NEVER else when
-        age = self._record(timeline, delay, callback)
-        return self._push(ns, age, callback, args, context)
-
-    def _record(
-        self, timeline: Timeline, delay: float, callback: Callable[..., object]
-    ) -> int:
-        """Log a wait that begins now, and number it."""
-        if self.winding_up:
-            return timeline.number()
-        frame = sys._getframe(2)
-        task = asyncio.current_task(self)
-        return timeline.record(
-            delay,
-            kind_of(callback, frame),
-            None if task is None else task.get_name(),
-            user_spot(frame),
-            describe.path_of_current(),
-        )
-
-    def _set_real(
-        self,
-        when: float,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        context: Context | None,
-    ) -> Timer:
-        return self._push(to_ns(when), next(self._ages), callback, args, context)
-
-    def _push(
-        self,
-        ns: int,
-        age: int,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        context: Context | None,
-    ) -> Timer:
-        self._check_closed()  # type: ignore[attr-defined]
-        if self._debug:
-            self._check_thread()  # type: ignore[attr-defined]
-            self._check_callback(callback, "call_at")  # type: ignore[attr-defined]
-        timer = Timer(ns, age, callback, args, self, context)
-        heapq.heappush(self._scheduled, timer)
-        timer._scheduled = True  # type: ignore[attr-defined]
-        return timer
-
-    def _timer_handle_cancelled(self, handle: Timer) -> None:
-        if handle._scheduled:  # type: ignore[attr-defined]
-            self._timer_cancelled_count += 1
-            if self._timeline is not None:
-                self._timeline.withdraw(handle.seq)
-
-    # --- tasks ---------------------------------------------------------------
-
-    def create_task(  # type: ignore[override]
-        self,
-        coro: Coroutine[Any, Any, _T],
-        *,
-        name: str | None = None,
-        context: Context | None = None,
-        **options: Any,  # noqa: ANN401 - newer interpreters have more
-    ) -> asyncio.Task[_T]:
-        """Make a task whose place in a set is that of its making."""
-        if self._task_factory is not None:
-            if name is not None:
-                options["name"] = name
-            return super().create_task(coro, context=context, **options)
-        self._check_closed()  # type: ignore[attr-defined]
-        if context is None:
-            context = contextvars.copy_context()
-        return self._numbering.make(self, coro, name, context, options)
 
     # --- the end of a run ----------------------------------------------------
 
@@ -338,7 +211,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Let a task that is older than this run, and shared, go on without it."""
         main.cancel()
         for task in runner_tasks(self.living_tasks()):
-            if _birth(task) < first:
+            if birth(task) < first:
                 self._policy_forgives()
                 with suppress(ClockError):
                     super().run_until_complete(leave_test(task, error))
@@ -375,10 +248,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             if task is not main and getattr(task, "born", 0) >= first
         ]
         return mine if main.done() else [main, *mine]
-
-    def living_tasks(self) -> list[asyncio.Task[Any]]:
-        """List the tasks that are not done, in the order of their making."""
-        return sorted(asyncio.all_tasks(self), key=_birth)
 
     async def shutdown_default_executor(self, *args: Any, **options: Any) -> None:  # noqa: ANN401
         """Wait for the executor's threads; from now on only real work is waited for.
@@ -469,8 +338,28 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         *args: Any,  # noqa: ANN401 - the callback's own
     ) -> None:
         """Handle a signal; its byte comes by the loop's own pipe, unannounced."""
+        self._open_pipe()
         super().add_signal_handler(sig, callback, *args)
         self.asking.outside += 1
+
+    # --- the pipe by which other threads wake the loop -----------------------
+
+    def _make_self_pipe(self) -> None:
+        """Make none yet: most loops of tests never wait for anything real."""
+        self._ssock = self._csock = None
+
+    def _open_pipe(self) -> bool:
+        """Make the pipe; tell whether somebody wanted to wake the loop before that."""
+        if self._ssock is None:
+            self.asking.prepare = None
+            super()._make_self_pipe()  # type: ignore[misc]
+            self.asking.outside -= 1
+        # What a thread adds after this look, it announces by the pipe.
+        return bool(self._ready)
+
+    def _close_self_pipe(self) -> None:
+        if self._ssock is not None:
+            super()._close_self_pipe()  # type: ignore[misc]
 
     def wake(self) -> None:
         """Make the loop look around; from any thread."""
@@ -483,7 +372,3 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 async def _all_done(futures: Iterable[asyncio.Future[Any]]) -> None:
     await asyncio.gather(*futures, return_exceptions=True)
-
-
-def _birth(task: asyncio.Task[Any]) -> int:
-    return getattr(task, "born", -1)

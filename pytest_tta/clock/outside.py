@@ -94,8 +94,8 @@ class Job:
         """Wrap `function`, to be called by a thread of `executor`."""
         self._function = function
         self._threads = threads
-        self.executor = executor
-        self.label = _name_of(function)
+        self.executor: object = executor
+        self.label: str = _name_of(function)
         self.thread: threading.Thread | None = None
 
     def __call__(self, *args: object) -> object:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio.events
 import os
-import sysconfig
+import sys
+from functools import cache, lru_cache
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
 
-__all__ = ["Spot", "is_library", "is_ours", "place", "user_spot"]
+__all__ = ["Spot", "caller_spot", "is_library", "is_ours", "place", "user_spot"]
 
 Spot = tuple["CodeType", int]
 """A code object and the offset of the instruction that runs in it."""
@@ -23,17 +23,19 @@ _OUR_FOLDERS = (
     os.path.join(_ROOT, "tta_primitives", ""),  # noqa: PTH118 - compared as text
     os.path.join(_ROOT, "pytest_tta", ""),  # noqa: PTH118 - compared as text
 )
-_LIBRARY_FOLDERS = tuple(
-    {
-        *(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib")),
-        *(sysconfig.get_path(name) + os.sep for name in ("purelib", "platlib")),
-        *_OUR_FOLDERS,
-    }
-)
 _PYTHON = os.path.dirname(asyncio.events.__file__)  # noqa: PTH120 - compared as text
 _PACKAGE_FOLDERS = ("site-packages", "dist-packages")
 _TOP_OF_CALLBACK = asyncio.events.Handle._run.__code__
 _known: dict[str, bool] = {}
+
+
+@cache
+def _library_folders() -> tuple[str, ...]:
+    # Importing it takes a while, and most sessions never ask.
+    import sysconfig
+
+    paths = map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib"))
+    return (*{path + os.sep for path in paths}, *_OUR_FOLDERS)
 
 
 def is_library(filename: str) -> bool:
@@ -48,7 +50,7 @@ def _classify(filename: str) -> bool:
     if filename.startswith("<"):
         return True
     path = os.path.abspath(filename)  # noqa: PTH100 - compared as text
-    if path.startswith(_LIBRARY_FOLDERS):
+    if path.startswith(_library_folders()):
         return True
     return any(f"{os.sep}{name}{os.sep}" in path for name in _PACKAGE_FOLDERS)
 
@@ -76,6 +78,20 @@ def user_spot(frame: FrameType | None) -> Spot | None:
     return None if innermost is None else (innermost.f_code, innermost.f_lasti)
 
 
+def caller_spot(*ours: str) -> Spot | None:
+    """Find the user's line that is calling into some of our modules.
+
+    Past them, or a line typed into a REPL would be taken for one of ours.
+
+    Args:
+        ours: What the names of the modules begin with.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(ours):
+        frame = frame.f_back
+    return user_spot(frame)
+
+
 def place(spot: Spot | None) -> str:
     """Write a spot as `tests/test_x.py:12 in test_x`."""
     if spot is None:
@@ -84,6 +100,7 @@ def place(spot: Spot | None) -> str:
     return f"{_short(code.co_filename)}:{_line(code, offset)} in {code.co_qualname}"
 
 
+@lru_cache(maxsize=512)
 def _line(code: CodeType, offset: int) -> int:
     index = max(offset, 0) // 2
     positions = next(islice(code.co_positions(), index, None), None)
@@ -96,4 +113,4 @@ def _short(filename: str) -> str:
     here = os.getcwd() + os.sep  # noqa: PTH109 - compared as text
     if filename.startswith(here):
         return filename[len(here) :].replace(os.sep, "/")
-    return "/".join(Path(filename).parts[-2:])
+    return "/".join(filename.replace(os.sep, "/").split("/")[-2:])

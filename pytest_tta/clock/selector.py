@@ -18,8 +18,10 @@ class AskingSelector(selectors.BaseSelector):
 
     Attributes:
         inner: The selector that knows the system's way of waiting.
-        ask: Called in place of `inner.select`, or None while time is real.
+        ask: Called in place of `wait`, or None while time is real.
         outside: How many files are watched besides the loop's own pipe.
+        prepare: Called before the first wait that takes time; it tells whether there is
+            something to do after all. None once it was called.
 
     """
 
@@ -27,12 +29,27 @@ class AskingSelector(selectors.BaseSelector):
         """Wrap `inner`."""
         self.inner = inner
         self.ask: Callable[[float | None], Events] | None = None
-        self.outside = -1
+        self.outside: int = 0
+        self.prepare: Callable[[], bool] | None = None
 
     def select(self, timeout: float | None = None) -> Events:
         """Wait as asyncio asks to, or as virtual time has it."""
         ask = self.ask
-        return self.inner.select(timeout) if ask is None else ask(timeout)
+        return self.wait(timeout) if ask is None else ask(timeout)
+
+    def wait(self, timeout: float | None) -> Events:
+        """Wait for I/O in real time.
+
+        Args:
+            timeout: For how many seconds at most; None for as long as it takes.
+        """
+        if self.prepare is None:
+            return self.inner.select(timeout)
+        if timeout == 0:
+            # Not every system can look at no file at all.
+            return self.inner.select(0) if self.outside else []
+        prepare, self.prepare = self.prepare, None
+        return self.inner.select(0 if prepare() else timeout)
 
     def register(
         self,

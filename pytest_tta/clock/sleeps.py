@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from pytest_tta.clock.places import Spot, place
 from pytest_tta.paths import matches
@@ -19,16 +18,15 @@ Everything dear (lines, names of files) is worked out when somebody reads the lo
 """
 
 
-@dataclass(frozen=True, slots=True)
-class SleepRecord:
+class SleepRecord(NamedTuple):
     """Describe one wait that was scheduled while a clock was active.
 
     Attributes:
         at: Virtual seconds since the clock started, when it was scheduled.
         delay: Seconds to wait, exactly as the caller gave them.
-        kind: `sleep` (asyncio.sleep), `timeout` (asyncio.timeout, wait_for), `wait`
-            (asyncio.wait), `timer` (call_later, call_at), `thread` (time.sleep in a
-            worker thread) or `blocking` (time.sleep in the loop's own thread).
+        kind: `sleep` (asyncio.sleep), `timeout` (asyncio.timeout, wait_for, anyio's),
+            `wait` (asyncio.wait), `timer` (call_later, call_at), `thread` (time.sleep
+            in a worker thread) or `blocking` (time.sleep in the loop's own thread).
         task: Name of the task, or of the thread, that waits.
         where: File, line and function of the innermost line of the user's own code.
         path: Path of the primitive that waits, where there is one.

@@ -7,13 +7,29 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterable
     from contextvars import Context
 
-__all__ = ["NumberedTask", "Numbering"]
+__all__ = ["NumberedTask", "Numbering", "birth", "keep_order"]
 
 _FAMILY_BITS = 20
 _HASH_MASK = (1 << 60) - 1
+
+# Without `super()`, since tasks are made by the million.
+_make = asyncio.Task.__init__
+
+
+def keep_order() -> None:
+    """Let asyncio make tasks of several coroutines in the order in which they came.
+
+    `as_completed` puts them into a set first, which is walked by address. In the
+    module's own namespace `set` then means something that is as good, and in order.
+    """
+    vars(asyncio.tasks)["set"] = _in_order  # pyright: ignore[reportIndexIssue]
+
+
+def _in_order(members: Iterable[Any] | None = None) -> Any:  # noqa: ANN401 - a set, or a dict
+    return set() if members is None else dict.fromkeys(members)
 
 
 class NumberedTask(asyncio.Task[Any]):
@@ -45,11 +61,11 @@ class NumberedTask(asyncio.Task[Any]):
         """Make a task; `options` are those of `asyncio.Task`."""
         # The base class puts the task into a set at once: the hash comes first.
         self._key = key
-        self.born = born
-        self.own_context = context
-        self.brood = 0
+        self.born: int = born
+        self.own_context: Context = context
+        self.brood: int = 0
         self.youngest: weakref.ref[NumberedTask] | None = None
-        super().__init__(coro, context=context, **options)
+        _make(self, coro, context=context, **options)
 
     def __hash__(self) -> int:
         """Give the number."""
@@ -61,7 +77,16 @@ class Numbering:
 
     def __init__(self) -> None:
         """Begin with nought."""
-        self.born = 0
+        self.born: int = 0
+        self._named_from = self._orphans = 0
+
+    def begin(self) -> None:
+        """Begin with nought again."""
+        self.born = self._named_from = self._orphans = 0
+
+    def rename(self) -> None:
+        """Name tasks from one again, and number them on."""
+        self._named_from = self.born
         self._orphans = 0
 
     def make(
@@ -77,7 +102,7 @@ class Numbering:
         self.born = born + 1
         parent = asyncio.current_task(loop)
         if name is None:
-            name = f"Task-{born + 1}"
+            name = f"Task-{born + 1 - self._named_from}"
         if not isinstance(parent, NumberedTask):
             self._orphans = key = self._orphans + 1
             return NumberedTask(
@@ -97,3 +122,8 @@ def _key_of_child(parent: NumberedTask) -> int:
     place = parent.brood
     parent.brood = place + 1
     return (((parent.born + 1) << _FAMILY_BITS) + place) & _HASH_MASK
+
+
+def birth(task: asyncio.Task[Any] | None) -> int:
+    """Give the number of a task by birth; -1 for none, and for one without a number."""
+    return getattr(task, "born", -1)

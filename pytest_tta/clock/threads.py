@@ -6,10 +6,9 @@ import contextlib
 import os
 import sys
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from threading import get_ident
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pytest_tta.clock import active
 from pytest_tta.clock.functions import REAL, running_threads, thread_here
@@ -47,8 +46,7 @@ _now = REAL["monotonic_ns"]
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class BusyThread:
+class BusyThread(NamedTuple):
     """Describe a thread that may still have an effect without time moving.
 
     Attributes:
@@ -63,7 +61,6 @@ class BusyThread:
     certain: bool
 
 
-@dataclass(slots=True)
 class _Look:
     """Remember what a thread looked like.
 
@@ -76,11 +73,20 @@ class _Look:
 
     """
 
-    mark: tuple[int | None, int, int]
-    since: int
-    wait: Wait | None
-    where: str
-    sure_at: int | None = None
+    __slots__ = ("mark", "since", "sure_at", "wait", "where")
+
+    def __init__(
+        self,
+        mark: tuple[int | None, int, int],
+        since: int,
+        wait: Wait | None,
+        where: str,
+    ) -> None:
+        self.mark = mark
+        self.since = since
+        self.wait = wait
+        self.where = where
+        self.sure_at: int | None = None
 
     @property
     def is_over(self) -> bool:
@@ -286,6 +292,10 @@ class OwnedThreads:
     def _judge(
         self, thread: threading.Thread, frames: dict[int, FrameType]
     ) -> BusyThread | None:
+        if running_threads.get(thread.ident or 0, thread) is not thread:
+            # The system has given its number to another: it has ended.
+            self.disown(thread)
+            return None
         frame = frames.get(thread.ident or 0)
         if frame is None:
             return self._without_frame(thread)

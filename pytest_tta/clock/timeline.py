@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import threading
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_tta.clock.sleeps import Kind, Row, SleepLog, SleepRecord
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pytest_tta.clock.places import Spot
 
-__all__ = ["NEVER", "SECOND", "Sleeper", "Timeline", "to_ns"]
+__all__ = ["NEVER", "SECOND", "Moment", "Sleeper", "Timeline", "to_ns"]
 
 SECOND = 1_000_000_000
 NEVER = 1 << 100
@@ -47,15 +47,37 @@ class Sleeper:
 
     def __init__(self, ns: int, seq: int, thread: threading.Thread) -> None:
         """Close the gate behind which `thread` waits until `ns`."""
-        self.ns = ns
-        self.seq = seq
-        self.thread = thread
-        self.gate = threading.Lock()
+        self.ns: int = ns
+        self.seq: int = seq
+        self.thread: threading.Thread = thread
+        self.gate: threading.Lock = threading.Lock()
         self.gate.acquire()
 
     def __lt__(self, other: Sleeper) -> bool:
         """Order by instant, then by who slept first."""
         return (self.ns, self.seq) < (other.ns, other.seq)
+
+
+class Moment(NamedTuple):
+    """All that a timeline knows at one moment, to return to.
+
+    Attributes:
+        now_ns: The present.
+        start_ns: What the present was when the clock started.
+        jumps: How often time was moved.
+        number: The next number of a wait.
+        rows: How many lines the log has.
+        withdrawn: Which waits were given up, and when.
+        stalls: How many stalls there were.
+    """
+
+    now_ns: int
+    start_ns: int
+    jumps: int
+    number: int
+    rows: int
+    withdrawn: dict[int, int]
+    stalls: int
 
 
 class Timeline:
@@ -86,9 +108,10 @@ class Timeline:
 
     def __init__(self, start_ns: int = 0) -> None:
         """Start at `start_ns` nanoseconds."""
-        self.now_ns = self.start_ns = start_ns
-        self.now = start_ns / SECOND
-        self.jumps = 0
+        self.now_ns: int = start_ns
+        self.start_ns: int = start_ns
+        self.now: float = start_ns / SECOND
+        self.jumps: int = 0
         self._numbers = count()
         self._rows: list[Row] = []
         self._withdrawn: dict[int, int] = {}
@@ -105,6 +128,11 @@ class Timeline:
         self.start_ns += now_ns - self.now_ns
         self.now_ns = now_ns
         self.now = now_ns / SECOND
+
+    def show(self, ns: int) -> None:
+        """Show `ns` from now on, be it before the present."""
+        self.now_ns = ns
+        self.now = ns / SECOND
 
     def jump(self, ns: int) -> None:
         """Move to the instant `ns`; an instant that has passed changes nothing."""
@@ -124,6 +152,31 @@ class Timeline:
         before = self.elapsed_ns
         self.jump(self.now_ns + duration_ns)
         self._stalls.append((before, self.elapsed_ns))
+
+    def moment(self) -> Moment:
+        """Remember all of this, so that `rewind` can return to it."""
+        number = next(self._numbers)
+        self._numbers = count(number)
+        return Moment(
+            self.now_ns,
+            self.start_ns,
+            self.jumps,
+            number,
+            len(self._rows),
+            dict(self._withdrawn),
+            len(self._stalls),
+        )
+
+    def rewind(self, moment: Moment) -> None:
+        """Return to a moment of this timeline; threads that sleep wake at once."""
+        self.now_ns, self.start_ns, self.jumps, number = moment[:4]
+        self.now = self.now_ns / SECOND
+        self._numbers = count(number)
+        del self._rows[moment.rows :]
+        self._withdrawn = dict(moment.withdrawn)
+        del self._stalls[moment.stalls :]
+        while self._sleepers:
+            self.pop_sleeper().gate.release()
 
     # --- who waits -----------------------------------------------------------
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import math
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from pytest_tta.clock.timeline import NEVER, SECOND
@@ -15,12 +17,15 @@ if TYPE_CHECKING:
 
     from pytest_tta.clock.sleeps import Kind
 
-__all__ = ["Timer", "kind_of"]
+__all__ = ["Timer", "drop_cancelled", "kind_of", "next_timers", "take"]
 
 _END_OF_SLEEP = asyncio.futures._set_result_unless_cancelled  # type: ignore[attr-defined]
 _END_OF_WAIT = asyncio.tasks._release_waiter  # type: ignore[attr-defined]
-_END_OF_TIMEOUT = asyncio.Timeout._on_timeout  # type: ignore[attr-defined]
+# Of asyncio and async_timeout, and of anyio.
+_ENDS_OF_TIMEOUTS = frozenset({"Timeout._on_timeout", "CancelScope._timeout"})
 _WAIT_FOR = asyncio.wait_for.__code__
+
+_by_age = attrgetter("seq")
 
 
 class Timer(asyncio.TimerHandle):
@@ -28,9 +33,15 @@ class Timer(asyncio.TimerHandle):
 
     asyncio compares the instants only and its heap is not stable, so that forty
     timers of one instant would fire in an order that nobody can explain.
+
+    Attributes:
+        ns: When it fires, in nanoseconds of the loop's time.
+        seq: Its age: the order among those of one instant.
+        kind: What it is for.
+        chain: The number, by birth, of the task that set it; -1 if none did.
     """
 
-    __slots__ = ("ns", "seq")
+    __slots__ = ("chain", "kind", "ns", "seq")
 
     def __init__(  # noqa: PLR0917 - asyncio's order, after two numbers of ours
         self,
@@ -44,8 +55,10 @@ class Timer(asyncio.TimerHandle):
         """Fire at `ns` nanoseconds of the loop's time."""
         when = ns / SECOND if ns < NEVER else math.inf
         super().__init__(when, callback, args, loop, context)
-        self.ns = ns
-        self.seq = seq
+        self.ns: int = ns
+        self.seq: int = seq
+        self.kind: Kind = "timer"
+        self.chain: int = -1
 
     def __lt__(self, other: object) -> bool:
         """Order by instant, then by age."""
@@ -68,7 +81,47 @@ def kind_of(callback: object, frame: FrameType | None) -> Kind:
         # Python 3.11's wait_for is not yet built on asyncio.timeout.
         in_wait_for = frame is not None and frame.f_code is _WAIT_FOR
         return "timeout" if in_wait_for else "wait"
-    if getattr(callback, "__func__", None) is _END_OF_TIMEOUT:
+    function = getattr(callback, "__func__", None)
+    if getattr(function, "__qualname__", "") in _ENDS_OF_TIMEOUTS:
         return "timeout"
     # Whoever has timers of its own may say what they are for.
     return "timeout" if getattr(callback, "timer_kind", "") == "timeout" else "timer"
+
+
+def drop_cancelled(heap: list[Timer]) -> None:
+    """Take all cancelled timers out of the heap, wherever they stand."""
+    for timer in heap:
+        if timer._cancelled:
+            timer._scheduled = False  # type: ignore[attr-defined]
+    heap[:] = [timer for timer in heap if not timer._cancelled]
+    heapq.heapify(heap)
+
+
+def next_timers(heap: list[Timer]) -> list[Timer]:
+    """List the timers of the next instant in the order of age, and drop cancelled ones.
+
+    Args:
+        heap: The timers of a loop; the list is changed.
+    """
+    while heap and heap[0]._cancelled:
+        heapq.heappop(heap)._scheduled = False  # type: ignore[attr-defined]
+    if not heap or heap[0].ns >= NEVER:
+        return []
+    ns = heap[0].ns
+    for timer in heap[1:3]:
+        if timer.ns == ns:
+            break
+    else:
+        return [heap[0]]
+    equal = [timer for timer in heap if timer.ns == ns and not timer._cancelled]
+    return sorted(equal, key=_by_age)
+
+
+def take(heap: list[Timer], timer: Timer) -> None:
+    """Take a timer of the next instant out of the heap, whatever its age."""
+    others: list[Timer] = []
+    while (first := heapq.heappop(heap)) is not timer:
+        others.append(first)
+    for other in others:
+        heapq.heappush(heap, other)
+    timer._scheduled = False  # type: ignore[attr-defined]

@@ -6,8 +6,7 @@ import os
 import sys
 import time
 import types
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pytest_tta.clock import active, frozen
 from pytest_tta.clock.functions import (
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Installed", "install", "install_wall", "keep_real", "replace_references"]
 
 
-@dataclass(slots=True)
-class Installed:
+class Installed(NamedTuple):
     """Tell what the installation did.
 
     Attributes:
@@ -69,6 +67,8 @@ _PLAIN = frozenset(
         types.NoneType,
     }
 )
+
+_NAMESPACE: Any = vars(types.ModuleType)["__dict__"]
 
 # This package knows the two kinds of functions apart and needs both.
 _OURS = "pytest_tta.clock"
@@ -224,6 +224,9 @@ def _filled(cells: tuple[types.CellType, ...]) -> Iterator[types.CellType]:
 
 def _namespace(module: object) -> dict[str, Any] | None:
     try:
+        if issubclass(type(module), types.ModuleType):
+            # Some lazy modules have a property of this name that loads everything.
+            return cast("dict[str, Any]", _NAMESPACE.__get__(module))
         found = object.__getattribute__(module, "__dict__")
     except AttributeError:
         return None
@@ -233,8 +236,8 @@ def _namespace(module: object) -> dict[str, Any] | None:
 def _put(trampolines: Mapping[str, Trampoline]) -> Installed:
     refused = [name for name, each in trampolines.items() if not _put_one(name, each)]
     done = replace_references(dict(sys.modules), trampolines)
-    done.refused = (*(f"time.{name}" for name in refused), *done.refused)
-    return done
+    names = (f"time.{name}" for name in refused)
+    return done._replace(refused=(*names, *done.refused))
 
 
 def _put_one(name: str, trampoline: Trampoline) -> bool:

@@ -10,10 +10,9 @@ import linecache
 import queue
 import sys
 import threading
-from dataclasses import dataclass
 from functools import lru_cache
 from types import MemberDescriptorType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +34,7 @@ class Evidence(enum.Enum):
     LATE = "it may have been let through, and show it when it runs"
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """Ask, by calling it, whether a wait lasts.
 
     Attributes:

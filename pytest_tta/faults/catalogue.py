@@ -56,9 +56,9 @@ class Strike:
         proceed: Callable[[], Any],
         tell: Callable[[], None],
     ) -> None:
-        self.call = call
-        self.proceed = proceed
-        self.tell = tell
+        self.call: Call = call
+        self.proceed: Callable[[], Any] = proceed
+        self.tell: Callable[[], None] = tell
 
 
 @dataclass(frozen=True, slots=True, repr=False)

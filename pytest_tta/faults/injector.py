@@ -4,26 +4,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_tta.clock.places import place, user_spot
+from pytest_tta.clock.places import caller_spot, place
 from pytest_tta.faults import catalogue
 from pytest_tta.faults.catalogue import Fault, Strike
 from pytest_tta.faults.plan import FaultPlan, FaultRule
 from pytest_tta.faults.schedules import Attempt, Schedule, always
 from pytest_tta.paths import hint, matches
 from tta_primitives.door import Interceptor, closing, tell
+from tta_primitives.loops import now
 from tta_primitives.primitive import positions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
     from datetime import timedelta
-    from types import FrameType
 
     from pytest_tta.faults.catalogue import ErrorSource
     from pytest_tta.faults.plan import Place
@@ -224,11 +222,11 @@ class FaultInjector(Interceptor):
         self._counts[path] += 1
         if call.parent is None:
             self._roots[id(call.primitive)] = call.primitive
-        now = asyncio.get_running_loop().time()
+        moment = now()
         if self.began is None:
-            self.began = now
+            self.began = moment
         return Attempt(
-            call, path, self._counts[path], round(now - self.began, 9), self.seed
+            call, path, self._counts[path], round(moment - self.began, 9), self.seed
         )
 
     def _striking(self, attempt: Attempt) -> list[_Scripted]:
@@ -375,8 +373,4 @@ class FaultSite:
 
 def _caller() -> str:
     """Return the user's line that is scripting a fault."""
-    frame: FrameType | None = sys._getframe(1)
-    # Past ourselves, or a line typed into a REPL would be taken for one of ours.
-    while frame is not None and frame.f_globals.get("__name__") == __name__:
-        frame = frame.f_back
-    return place(user_spot(frame))
+    return place(caller_spot(__name__))

@@ -97,7 +97,7 @@ class LLMStatusError(Exception):
         super().__init__(message, status_code, headers, body)
         self.message = message
         self.status_code = status_code
-        self.response = StatusAnswer(status_code, headers)
+        self.response: StatusAnswer = StatusAnswer(status_code, headers)
         self.body = body
 
     def __str__(self) -> str:

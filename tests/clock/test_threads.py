@@ -351,6 +351,22 @@ def test_a_thread_about_to_start_is_busy(owned: OwnedThreads) -> None:
     assert owned.busy() == BusyThread("young", "about to start", certain=True)
 
 
+def test_a_thread_that_ended_is_not_taken_for_the_next_of_its_number(
+    owned: OwnedThreads,
+) -> None:
+    """The system gives the number of an ended thread to the one that starts next."""
+    over = start(owned, lambda: None)
+    over.join()
+    event = threading.Event()
+    later = start(owned, event.wait)
+    over._ident = later.ident  # type: ignore[attr-defined]
+    assert {found.name for found in verdicts(owned)} <= {"worker"}
+    assert over not in owned._workers
+    assert later in owned._workers
+    event.set()
+    later.join()
+
+
 def test_without_columns_an_idle_pool_is_recognised_still() -> None:
     """`python -X no_debug_ranges` hides call sites, not what a pool waits for."""
     script = """

@@ -1,0 +1,1 @@
+"""Search for the fault or the order of events that breaks a test."""

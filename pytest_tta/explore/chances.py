@@ -1,0 +1,90 @@
+"""Chance of an execution: every source of it begins anew with each plan."""
+
+from __future__ import annotations
+
+import os
+import random
+from _random import Random as _Core
+from typing import TYPE_CHECKING, Any
+
+from tta_primitives import chance
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+__all__ = ["Chances"]
+
+
+class _Late(random.Random):
+    """A generator that is seeded when it is first asked: most executions never do."""
+
+    _first_seed: str | None = None
+
+    def begin(self, seed: str) -> None:
+        """Begin anew with this seed."""
+        if self._first_seed is None:
+            self.random = self._first_random  # type: ignore[method-assign]
+            self.getrandbits = self._first_bits  # type: ignore[method-assign]
+        self._first_seed = seed
+
+    def _first_random(self) -> float:
+        self._seed_now()
+        return self.random()
+
+    def _first_bits(self, k: int) -> int:
+        self._seed_now()
+        return self.getrandbits(k)
+
+    def _seed_now(self) -> None:
+        vars(self).pop("random", None)
+        vars(self).pop("getrandbits", None)
+        self.seed(self._first_seed)
+        self._first_seed = None
+
+
+class Chances:
+    """Seeds chance and ids of the primitives, `random`, and what the system gives."""
+
+    def __init__(self) -> None:
+        self._chance = _Late()
+        self._ids = _Late()
+        self._system = _Late()
+        self._number: int | None = None
+        self._state: tuple[int, ...] = ()
+
+    def enter(self, stack: ExitStack) -> None:
+        """Take chance over until a stack is closed."""
+        stack.callback(random.setstate, random.getstate())
+        stack.callback(setattr, os, "urandom", os.urandom)
+        os.urandom = self._urandom
+        stack.enter_context(chance.using(self._chance, self._new_id))
+
+    def begin(self, seed: int | str) -> None:
+        """Begin an execution."""
+        # The same texts as in an ordinary run.
+        self._chance.begin(f"{seed}/chance")
+        self._ids.begin(f"{seed}/ids")
+        self._system.begin(f"{seed}/system")
+        self._begin_random(_number(seed))
+
+    def _begin_random(self, number: int) -> None:
+        """Seed `random`; after the first time by the state, in a third of the time."""
+        everybody: Any = random._inst
+        if number != self._number:
+            self._number = number
+            random.seed(number)
+            self._state = _Core.getstate(everybody)
+            return
+        _Core.setstate(everybody, self._state)
+        everybody.gauss_next = None
+
+    def _new_id(self) -> str:
+        return f"{self._ids.getrandbits(128) | 1:032x}"
+
+    def _urandom(self, size: int, /) -> bytes:
+        return self._system.getrandbits(8 * size).to_bytes(size, "big") if size else b""
+
+
+def _number(seed: Any) -> int:  # noqa: ANN401 - a number, or a text
+    # A number is seeded with a tenth of the work.
+    return seed if isinstance(seed, int) else sum(map(ord, seed))
