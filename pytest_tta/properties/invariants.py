@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from tta_primitives.primitive import WorkflowPrimitive, labels, positions
+from pytest_tta.properties.reading import (
+    check_ran,
+    executions,
+    fail,
+    found,
+    undecided,
+    wrapped,
+)
+from tta_primitives.primitive import WorkflowPrimitive, labels
 from tta_primitives.recovery.fallback import FallbackPrimitive
 from tta_primitives.recovery.retry import RetryPrimitive
 from tta_primitives.recovery.timeout import TimeoutPrimitive
@@ -15,8 +23,6 @@ if TYPE_CHECKING:
     from pytest_tta.trace.spans import Span, Trace
 
 __all__ = ["attempts_bounded", "deadline_kept", "fallback_order"]
-
-P = TypeVar("P", bound=WorkflowPrimitive[Any, Any])
 
 # The clock counts whole nanoseconds; sums of seconds are a little off them.
 _NANOSECOND = 1e-9
@@ -34,16 +40,14 @@ def attempts_bounded(trace: Trace, workflow: WorkflowPrimitive[Any, Any]) -> Non
             has no retry with `max_retries` or was not run.
     """
     __tracebackhide__ = True
-    _check_ran(trace, workflow)
-    retries = _found(workflow, RetryPrimitive)
+    check_ran(trace, workflow)
+    retries = found(workflow, RetryPrimitive)
     if all(retry.max_retries is None for retry in retries):
-        _undecided(workflow, "has no retry with max_retries")
-    for span, retry in _executions(trace, RetryPrimitive):
+        undecided(workflow, "has no retry with max_retries")
+    for span, retry in executions(trace, RetryPrimitive):
         allowed = span.attempts if retry.max_retries is None else retry.max_retries + 1
         if span.attempts > allowed:
-            _fail(
-                span, f"made {span.attempts} attempts, and {retry!r} allows {allowed}"
-            )
+            fail(span, f"made {span.attempts} attempts, and {retry!r} allows {allowed}")
 
 
 def deadline_kept(trace: Trace, *, cleanup_seconds: float = 0.0) -> None:
@@ -65,15 +69,15 @@ def deadline_kept(trace: Trace, *, cleanup_seconds: float = 0.0) -> None:
     if not limited:
         msg = f"nothing that ran has a time limit: {trace!r}"
         raise AssertionError(msg)
-    for span, retry in _executions(trace, RetryPrimitive):
+    for span, retry in executions(trace, RetryPrimitive):
         _check_plans(span, retry)
     for span, began_at, limit, source in limited:
         end = began_at + limit + cleanup_seconds + _NANOSECOND
         if span.ended_at is None:
-            _fail(span, f"never ended, and {source} allows {limit:g} s")
+            fail(span, f"never ended, and {source} allows {limit:g} s")
         if span.ended_at > end:
             over = span.ended_at - began_at - limit
-            _fail(span, f"ended {over:g} s after the {limit:g} s that {source} allows")
+            fail(span, f"ended {over:g} s after the {limit:g} s that {source} allows")
 
 
 def fallback_order(trace: Trace) -> None:
@@ -87,11 +91,11 @@ def fallback_order(trace: Trace) -> None:
             had answered; or nothing can be decided, because no fallback ran.
     """
     __tracebackhide__ = True
-    found = list(_executions(trace, FallbackPrimitive))
-    if not found:
+    ran = list(executions(trace, FallbackPrimitive))
+    if not ran:
         msg = f"no fallback ran: {trace!r}"
         raise AssertionError(msg)
-    for span, fallback in found:
+    for span, fallback in ran:
         _check_order(span, fallback)
 
 
@@ -100,23 +104,23 @@ def _check_order(span: Span, fallback: FallbackPrimitive[Any, Any]) -> None:
     ran = [child.label for child in span.children]
     order = list(labels(fallback.children()))
     if ran != order[: len(ran)]:
-        _fail(span, f"ran {_listed(ran)}, and their order is {_listed(order)}")
+        fail(span, f"ran {_listed(ran)}, and their order is {_listed(order)}")
     for before, after in zip(span.children, span.children[1:], strict=False):
         if before.ended_at is None or after.started_at < before.ended_at:
-            _fail(span, f"began {after.label!r} while {before.label!r} was running")
+            fail(span, f"began {after.label!r} while {before.label!r} was running")
         if before.status == "ok" and fallback.fallback_if_result is None:
-            _fail(span, f"began {after.label!r} although {before.label!r} had answered")
+            fail(span, f"began {after.label!r} although {before.label!r} had answered")
 
 
 def _limited(trace: Trace) -> Iterator[tuple[Span, float, float, str]]:
     """Yield executions, since when a limit counts for each, the limit, and whose."""
-    for span, timeout in _executions(trace, TimeoutPrimitive):
+    for span, timeout in executions(trace, TimeoutPrimitive):
         limit = timeout.options()["timeout_seconds"]
         if not callable(limit):
-            for child in _wrapped(span, timeout):
+            for child in wrapped(span, timeout):
                 yield child, span.started_at, limit, repr(timeout)
-    for span, retry in _executions(trace, RetryPrimitive):
-        for child in _wrapped(span, retry):
+    for span, retry in executions(trace, RetryPrimitive):
+        for child in wrapped(span, retry):
             if retry.max_elapsed is not None:
                 yield child, span.started_at, retry.max_elapsed, repr(retry)
             if retry.attempt_timeout is not None:
@@ -132,42 +136,7 @@ def _check_plans(span: Span, retry: RetryPrimitive[Any, Any]) -> None:
     for event in span.events:
         if event.name == "retry.scheduled" and event.at + event.detail["delay"] > end:
             delay = event.detail["delay"]
-            _fail(span, f"planned a delay of {delay:g} s beyond its limit, {retry!r}")
-
-
-def _executions(trace: Trace, kind: type[P]) -> Iterator[tuple[Span, P]]:
-    for span in trace.spans:
-        primitive = span._call.primitive
-        if isinstance(primitive, kind):
-            yield span, primitive
-
-
-def _wrapped(span: Span, primitive: WorkflowPrimitive[Any, Any]) -> list[Span]:
-    """Return the executions of the first child, which is what a wrapper is around."""
-    label = labels(primitive.children())[0]
-    return [child for child in span.children if child.label == label]
-
-
-def _found(workflow: WorkflowPrimitive[Any, Any], kind: type[P]) -> list[P]:
-    return [one for _, one in positions(workflow) if isinstance(one, kind)]
-
-
-def _check_ran(trace: Trace, workflow: WorkflowPrimitive[Any, Any]) -> None:
-    __tracebackhide__ = True
-    if not any(span._call.primitive is workflow for span in trace.spans):
-        _undecided(workflow, f"did not run: {trace!r}")
-
-
-def _undecided(workflow: WorkflowPrimitive[Any, Any], why: str) -> None:
-    __tracebackhide__ = True
-    msg = f"{workflow.name} {why}"
-    raise AssertionError(msg)
-
-
-def _fail(span: Span, what: str) -> NoReturn:
-    __tracebackhide__ = True
-    msg = f"{span.path}@{span.execution} {what}"
-    raise AssertionError(msg)
+            fail(span, f"planned a delay of {delay:g} s beyond its limit, {retry!r}")
 
 
 def _listed(names: list[str]) -> str:

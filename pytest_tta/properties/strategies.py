@@ -12,6 +12,7 @@ from pytest_tta.faults.catalogue import cancel, fail, hang, lost_ack, returns, s
 from pytest_tta.faults.plan import FaultPlan, FaultRule
 from pytest_tta.faults.schedules import always, every, first, nth
 from pytest_tta.paths import check_place
+from pytest_tta.properties.drawing import dictionaries, packed, triples
 from pytest_tta.properties.needed import needed_hypothesis
 from tta_primitives.arguments import check_choice, check_count, seconds
 from tta_primitives.primitive import WorkflowPrimitive, positions
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from pytest_tta.faults.catalogue import Fault
 
-__all__ = ["errors", "fault_plans", "retry_policies", "timeouts"]
+__all__ = ["checked_places", "errors", "fault_plans", "retry_policies", "timeouts"]
 
 Kind: TypeAlias = Literal["fail", "lost_ack", "slow", "hang", "cancel", "returns"]
 
@@ -39,9 +40,10 @@ _SCHEDULES = (
     first(2),
     nth(3),
     first(3),
+    # Next to what it shrinks to: a byte goes down by one as long as that fails as well.
+    always(),
     every(2),
     every(3),
-    always(),
 )
 _MILLISECONDS = 1000
 _STRATEGIES = ("constant", "linear", "exponential", "fibonacci", "decorrelated")
@@ -119,9 +121,9 @@ def retry_policies(
     limits = timeouts(max_seconds=max_seconds)
     st = needed_hypothesis().strategies
     delays = st.integers(0, longest).map(lambda n: n / _MILLISECONDS)
-    policies: SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    return dictionaries(
         {"max_retries": st.integers(0, max_retries)},
-        optional={
+        {
             "backoff_strategy": st.sampled_from(_STRATEGIES),
             "initial_delay": delays,
             "backoff_factor": st.integers(2, 8).map(lambda n: n / 2),
@@ -131,7 +133,6 @@ def retry_policies(
             "attempt_timeout": limits,
         },
     )
-    return policies
 
 
 def fault_plans(
@@ -161,7 +162,9 @@ def fault_plans(
         ValueError: There is no path or no kind, a kind is unknown, `max_faults` is no
             count, or `returns` comes without `values`.
     """
-    places = _checked_paths(paths)
+    places = checked_places(
+        "paths", paths, wanted="a list of paths, such as ['retry/llm']"
+    )
     check_count("max_faults", max_faults)
     faults = _faults(_checked_kinds(kinds), _checked_types(types), tuple(values))
     return _plans([_rules_at(place, faults) for place in places], max_faults)
@@ -177,21 +180,16 @@ def _plans(
 ) -> SearchStrategy[FaultPlan]:
     """Choose rules by place, fault and schedule, each of which shrinks by itself.
 
-    Drawing is what an example costs. A count and whole numbers take half the time of
-    `lists` of `builds`, and shrink to the same plans.
+    Drawing is what an example costs: all of them are one draw.
     """
     st = needed_hypothesis().strategies
-    count = st.integers(0, max_faults)
-    place, fault, schedule = (
-        st.integers(0, len(choices) - 1) for choices in (rules, rules[0], rules[0][0])
-    )
+    counts = len(rules), len(rules[0]), len(rules[0][0])
+    choices = packed(max_faults, counts)
 
     def plans(draw: DrawFn) -> FaultPlan:
+        chosen = triples(draw(choices), counts)
         return FaultPlan(
-            *(
-                rules[draw(place)][draw(fault)][draw(schedule)]
-                for _ in range(draw(count))
-            )
+            *(rules[place][fault][schedule] for place, fault, schedule in chosen)
         )
 
     found: SearchStrategy[FaultPlan] = st.composite(plans)()
@@ -218,18 +216,34 @@ def _faults(
     return [fault for kind in kinds for fault in found[kind]]
 
 
-def _checked_paths(
-    paths: Sequence[str] | WorkflowPrimitive[Any, Any],
+def checked_places(
+    name: str,
+    value: Sequence[str] | WorkflowPrimitive[Any, Any],
+    *,
+    wanted: str,
+    one_of_them: str = "place",
 ) -> tuple[str, ...]:
-    if isinstance(paths, WorkflowPrimitive):
-        return tuple(path for path, one in positions(paths) if not one.children())
-    if isinstance(paths, str) or not all(isinstance(one, str) for one in paths):
-        msg = f"paths={paths!r} must be a list of paths, such as ['retry/llm']"
+    """Return places that were given, or those of all leaves of a workflow.
+
+    Args:
+        name: The parameter, for the message.
+        value: What was given.
+        wanted: What it must be, for the message.
+        one_of_them: What each of them is called.
+
+    Raises:
+        TypeError: It is neither.
+        ValueError: There is none, or one is no place.
+    """
+    if isinstance(value, WorkflowPrimitive):
+        return tuple(path for path, one in positions(value) if not one.children())
+    if isinstance(value, str) or not all(isinstance(one, str) for one in value):
+        msg = f"{name}={value!r} must be {wanted}"
         raise TypeError(msg)
-    if not paths:
-        msg = f"paths={paths!r} must name at least one place"
+    if not value:
+        msg = f"{name}={value!r} must name at least one {one_of_them}"
         raise ValueError(msg)
-    return tuple(check_place("paths", one) for one in paths)
+    return tuple(check_place(name, one) for one in value)
 
 
 def _checked_kinds(kinds: Sequence[Kind]) -> tuple[Kind, ...]:

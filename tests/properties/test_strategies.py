@@ -9,6 +9,7 @@ import sys
 import pytest
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
+from hypothesis.database import DirectoryBasedExampleDatabase
 from hypothesis.vendor.pretty import pretty
 
 from pytest_tta.faults import FaultPlan, FaultRule, fail, first, hang, slow
@@ -276,6 +277,24 @@ def test_the_profile_keeps_what_is_in_force():
         register_profile("tta-test")
     finally:
         settings.load_profile("default")
+
+
+def test_the_campaign_looks_for_new_examples_also_in_ci():
+    """Many of them, and those that fail are kept, whatever CI has switched off."""
+    before = settings()
+    in_ci = settings(before, derandomize=True, database=None, max_examples=100)
+    settings.register_profile("tta-ci", in_ci)
+    settings.load_profile("tta-ci")
+    try:
+        register_profile("tta-test")
+        campaign = settings.get_profile("tta-test-campaign")
+        usual = settings.get_profile("tta-test")
+    finally:
+        settings.load_profile("default")
+    assert (usual.derandomize, usual.database) == (True, None)
+    assert (campaign.derandomize, campaign.max_examples) == (False, 10_000)
+    assert isinstance(campaign.database, DirectoryBasedExampleDatabase)
+    assert (campaign.deadline, campaign.print_blob) == (None, True)
 
 
 def test_without_hypothesis_one_sentence_says_what_to_install(monkeypatch):
