@@ -1,0 +1,1 @@
+"""Change one thing in a workflow, and see whether a test notices: `--tta-mutate`."""
