@@ -7,6 +7,7 @@ left over is the difference. So one search decides and explains.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -23,7 +24,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "Row"]
 
+# What a comparison may cost before the rest of it is compared in order: a look at a
+# pair of a group in any order costs one, a step away from what matches four. That is
+# enough for 600 patterns in any order, or 200 spans that are wanted in another order.
+_MOST_EFFORT = 200_000
+_STEP = 4
+# Of two values that are alike for long, so much is shown before they differ.
+_SAME_SHOWN = 20
+_SHOWN = 160
+# No longer values are compared in words.
+_LONGEST = 1_000_000
+
 Item: TypeAlias = "S | AnyOrder | EllipsisType"
+# Put into words when somebody reads it: most pairs that a search looks at are dropped.
+Said: TypeAlias = "Callable[[], str]"
 Mark: TypeAlias = Literal[" ", "~", "+", "-"]
 
 
@@ -33,30 +47,35 @@ class Row:
     Attributes:
         span: What happened, None if it was expected and did not.
         pattern: What was expected, None if nothing was.
-        problems: What is wrong here, each with the path.
         rows: The lines below; None where the pattern says nothing about children.
+        total: How many problems there are, here and below.
     """
 
-    __slots__ = ("pattern", "problems", "rows", "span", "total")
+    __slots__ = ("_said", "pattern", "rows", "span", "total")
 
     def __init__(
         self,
         span: Span | None,
         pattern: S | None,
-        problems: list[str],
+        said: Sequence[Said],
         rows: list[Row] | None = None,
     ) -> None:
-        self.span = span
-        self.pattern = pattern
-        self.problems = problems
-        self.rows = rows
+        self.span: Span | None = span
+        self.pattern: S | None = pattern
+        self._said = said
+        self.rows: list[Row] | None = rows
         below = sum(row.total for row in rows or ())
-        self.total: int = len(problems) + below
+        self.total: int = len(said) + below
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong here, each with the path."""
+        return [said() for said in self._said]
 
     @property
     def mark(self) -> Mark:
         """The sign that stands before the line."""
-        if not self.problems:
+        if not self._said:
             return " "
         if self.span is None:
             return "-"
@@ -69,9 +88,9 @@ class Row:
             return 2.0 * self.total
         return 1 + self.total / (self.total + 1) if self.total else 0.0
 
-    def all_problems(self) -> Iterator[str]:
-        """Yield the problems here and below, from the top down."""
-        yield from self.problems
+    def all_problems(self) -> Iterator[Said]:
+        """Yield the problems here and below, from the top down, not yet in words."""
+        yield from self._said
         for row in self.rows or ():
             yield from row.all_problems()
 
@@ -81,11 +100,25 @@ class Comparison:
 
     Args:
         known_paths: Gives the paths of all positions in the workflows that ran.
+        effort: What it may cost, beside what matches; the usual unless given.
     """
 
-    def __init__(self, known_paths: Callable[[], Sequence[str]]) -> None:
+    def __init__(
+        self, known_paths: Callable[[], Sequence[str]], effort: int | None = None
+    ) -> None:
         self._known_paths = known_paths
+        self._effort = _MOST_EFFORT if effort is None else effort
         self._pairs: dict[tuple[int, int], Row | None] = {}
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether it was too much, so that some of it was compared in order only."""
+        return self._effort <= 0
+
+    def spend(self, effort: int = 1) -> bool:
+        """Take some of the effort, and tell whether there was enough."""
+        self._effort -= effort
+        return self._effort >= 0
 
     def align(
         self, spans: Sequence[Span], items: Sequence[Item], path: str
@@ -108,45 +141,70 @@ class Comparison:
         return self._pairs[key]
 
     def _compared(self, span: Span, pattern: S) -> Row:
-        problems = list(_attribute_problems(span, pattern))
+        said = list(_attribute_problems(span, pattern))
         for absent in pattern.absent:
-            problems += self._presence(span, absent)
+            said += self._presence(span, absent)
         items = pattern.rows
         rows = self.align(span.children, items, span.path) if items else None
-        return Row(span, pattern, problems, rows)
+        return Row(span, pattern, said, rows)
 
-    def _presence(self, span: Span, absent: No) -> Iterator[str]:
+    def _presence(self, span: Span, absent: No) -> Iterator[Said]:
         """Yield what is wrong about the absence of something below a span."""
         pattern = absent.pattern
         if not any(pattern.fits(path) for path in self._known_paths()):
-            near = hint(pattern.name, self.names())
-            yield (
-                f"{span.path}: {absent!r} cannot be decided, nothing in this workflow "
-                f"has that name; {near}"
-            )
+            yield partial(_undecided, span, absent, self.names)
             return
         for below in span.descendants():
             row = self.pair(below, pattern)
             if row is not None and not row.total:
-                yield f"{below.path} ran, in spite of {absent!r}"
+                yield partial("{} ran, in spite of {!r}".format, below.path, absent)
 
     def names(self) -> list[str]:
         """Return the names that a pattern could have."""
-        return [path.rpartition("/")[2] for path in self._known_paths()]
+        return list({path.rpartition("/")[2]: None for path in self._known_paths()})
 
 
-def _attribute_problems(span: Span, pattern: S) -> Iterator[str]:
+def _undecided(span: Span, absent: No, names: Callable[[], list[str]]) -> str:
+    near = hint(absent.pattern.name, names())
+    return (
+        f"{span.path}: {absent!r} cannot be decided, nothing in this workflow "
+        f"has that name; {near}"
+    )
+
+
+def _attribute_problems(span: Span, pattern: S) -> Iterator[Said]:
     for name, expected in pattern.attributes.items():
         try:
             actual = getattr(span, name)
         except LookupError as error:
-            yield str(error)
+            yield partial(str, error)
             continue
         if not attribute_holds(expected, actual):
-            wanted = (
-                expected.__name__ if isinstance(expected, type) else shorten(expected)
-            )
-            yield f"{span.path}: {name} is {shorten(actual)}, expected {wanted}"
+            yield partial(_unequal, span.path, name, actual, expected)
+
+
+def _unequal(path: str, name: str, actual: object, expected: object) -> str:
+    if isinstance(expected, type):
+        return f"{path}: {name} is {shorten(actual)}, expected {expected.__name__}"
+    here, there = _apart(shorten(actual, _LONGEST), shorten(expected, _LONGEST))
+    return f"{path}: {name} is {here}, expected {there}"
+
+
+def _apart(one: str, other: str) -> tuple[str, str]:
+    """Cut two texts so that where they begin to differ is seen in both."""
+    if len(one) <= _SHOWN and len(other) <= _SHOWN:
+        return one, other
+    pairs = enumerate(zip(one, other, strict=False))
+    same = next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+    start = max(same - _SAME_SHOWN, 0) if same > _SHOWN - _SAME_SHOWN else 0
+    return _cut(one, start), _cut(other, start)
+
+
+def _cut(text: str, start: int) -> str:
+    end = start + _SHOWN
+    before = f"... [{start:,} characters] ..." if start else ""
+    after = f"... [{len(text) - end:,} characters]" if len(text) > end else ""
+    return f"{before}{text[start:end]}{after}"
 
 
 Place: TypeAlias = "tuple[int, int]"
@@ -175,6 +233,9 @@ class _Search:
         self._path = path
         # From where each place is reached best, and by which lines.
         self._came: dict[Place, tuple[Place, list[Row]]] = {}
+        # Each is looked at from many places.
+        self._absentees: dict[int, Row] = {}
+        self._surplus: dict[int, Row] = {}
 
     def rows(self) -> list[Row]:
         end = len(self._items), len(self._spans)
@@ -189,11 +250,35 @@ class _Search:
             self._came[place] = came
             if place == end:
                 break
+            if weight and not self._comparison.spend(_STEP):
+                return self._followed(place) + list(self._in_order(*place))
             for rows, after in self._ways(*place):
                 further = weight + sum(row.weight for row in rows)
                 entry = (further, -sum(after), next(order), after, (place, rows))
                 heappush(waiting, entry)
         return self._followed(end)
+
+    def _in_order(self, i: int, j: int) -> Iterator[Row]:
+        """Yield lines for all that is left, one item beside one span at a time."""
+        end = len(self._items), len(self._spans)
+        while (i, j) != end:
+            item = self._items[i] if i < len(self._items) else None
+            ways = iter(self._ways(i, j))
+            rows, (after, j_after) = next(ways)
+            if isinstance(item, S) and j < len(self._spans) and j_after == j:
+                # Of another name: both are left over, so that both go on.
+                rows, j_after = [*rows, self._unexpected(self._spans[j])], j + 1
+            elif item is ... and not self._goes_on(i + 1, j):
+                rows, (after, j_after) = next(ways, (rows, (after, j_after)))
+            yield from rows
+            i, j = after, j_after
+
+    def _goes_on(self, i: int, j: int) -> bool:
+        """Tell whether dots end before this span: the next pattern has its name."""
+        item = self._items[i] if i < len(self._items) else None
+        if j >= len(self._spans) or item is None:
+            return j >= len(self._spans)
+        return not isinstance(item, S) or item.fits(self._spans[j].path)
 
     def _followed(self, place: Place) -> list[Row]:
         found: list[list[Row]] = []
@@ -250,7 +335,7 @@ class _Search:
     def _unordered(self, group: AnyOrder, spans: Sequence[Span]) -> list[Row]:
         """Give each pattern a span of its own, exact ones first."""
         pair = self._comparison.pair
-        table = _Table(group.patterns, spans, pair)
+        table = _Table(group.patterns, spans, self._comparison)
         chosen = {**table.exact(), **table.rest()}
         rows = [
             row
@@ -263,18 +348,28 @@ class _Search:
         return [*rows, *(self._missing(one) for one in left)]
 
     def _unexpected(self, span: Span) -> Row:
-        return Row(span, None, [f"{span.path} was not expected here"])
+        """Return the line of a span without a pattern, the same one each time."""
+        row = self._surplus.get(id(span))
+        if row is None:
+            said = partial("{} was not expected here".format, span.path)
+            row = self._surplus[id(span)] = Row(span, None, [said])
+        return row
 
     def _missing(self, pattern: S) -> Row:
-        names = self._comparison.names()
-        where = f"{self._path}: " if self._path else ""
-        known = any(pattern.fits(name) for name in names) or "/" in pattern.name
-        near = "" if known else f"; {hint(pattern.name, names)}"
-        return Row(
-            None,
-            pattern,
-            [f"{where}{pattern!r} was expected here and did not run{near}"],
-        )
+        """Return the line of a pattern without a span, the same one each time."""
+        row = self._absentees.get(id(pattern))
+        if row is None:
+            said = partial(_did_not_run, self._path, pattern, self._comparison.names)
+            row = self._absentees[id(pattern)] = Row(None, pattern, [said])
+        return row
+
+
+def _did_not_run(path: str, pattern: S, names: Callable[[], list[str]]) -> str:
+    where = f"{path}: " if path else ""
+    there = names()
+    known = any(pattern.fits(name) for name in there) or "/" in pattern.name
+    near = "" if known else f"; {hint(pattern.name, there)}"
+    return f"{where}{pattern!r} was expected here and did not run{near}"
 
 
 class _Table:
@@ -284,11 +379,11 @@ class _Table:
         self,
         patterns: Sequence[S],
         spans: Sequence[Span],
-        pair: Callable[[Span, S], Row | None],
+        comparison: Comparison,
     ) -> None:
         self._patterns = patterns
         self._spans = spans
-        self._pair = pair
+        self._comparison = comparison
         self._taker: dict[int, int] = {}
         self._taken: dict[int, int] = {}
 
@@ -298,7 +393,7 @@ class _Table:
         Augmenting paths, after Kuhn's form of the Hungarian method.
         """
         for pattern in range(len(self._patterns)):
-            if len(self._taker) == len(self._spans):
+            if len(self._taker) == len(self._spans) or self._comparison.is_spent:
                 break
             came_from, span = self._augmenting(pattern)
             while span is not None:
@@ -315,6 +410,8 @@ class _Table:
         while waiting:
             pattern = waiting.popleft()
             for span in self._candidates(pattern):
+                if not self._comparison.spend():
+                    return came_from, None
                 if span not in came_from and self._total(pattern, span) == 0:
                     came_from[span] = pattern
                     if span not in self._taker:
@@ -328,13 +425,16 @@ class _Table:
         yield from range(min(pattern, len(self._spans)))
 
     def _total(self, pattern: int, span: int) -> int | None:
-        row = self._pair(self._spans[span], self._patterns[pattern])
+        row = self._comparison.pair(self._spans[span], self._patterns[pattern])
         return None if row is None else row.total
 
     def rest(self) -> dict[int, int]:
         """Return a pattern of the same name for spans that none fits, the least bad."""
         open_patterns = [i for i in range(len(self._patterns)) if i not in self._taken]
         open_spans = [j for j in range(len(self._spans)) if j not in self._taker]
+        if not self._comparison.spend(len(open_patterns) * len(open_spans)):
+            pairs = zip(open_spans, open_patterns, strict=False)
+            return {j: i for j, i in pairs if self._total(i, j) is not None}
         totals = sorted(
             (total, i, j)
             for i in open_patterns
@@ -342,7 +442,9 @@ class _Table:
             if (total := self._total(i, j)) is not None
         )
         chosen: dict[int, int] = {}
+        taken: set[int] = set()
         for _, pattern, span in totals:
-            if span not in chosen and pattern not in chosen.values():
+            if span not in chosen and pattern not in taken:
                 chosen[span] = pattern
+                taken.add(pattern)
         return chosen

@@ -60,9 +60,11 @@ class S:
         *children: S | AnyOrder | No | EllipsisType,
         **attributes: object,
     ) -> None:
-        self.name = _checked_name(name)
-        self.children = tuple(_checked_child(name, child) for child in children)
-        self.attributes = _checked_attributes(name, attributes)
+        self.name: str = _checked_name(name)
+        self.children: tuple[Child, ...] = tuple(
+            _checked_child(name, child) for child in children
+        )
+        self.attributes: dict[str, object] = _checked_attributes(name, attributes)
 
     @property
     def rows(self) -> tuple[S | AnyOrder | EllipsisType, ...]:
@@ -103,7 +105,7 @@ class AnyOrder:
     __slots__ = ("patterns",)
 
     def __init__(self, patterns: tuple[S, ...]) -> None:
-        self.patterns = patterns
+        self.patterns: tuple[S, ...] = patterns
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AnyOrder):
@@ -123,7 +125,7 @@ class No:
     __slots__ = ("pattern",)
 
     def __init__(self, pattern: S) -> None:
-        self.pattern = pattern
+        self.pattern: S = pattern
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, No):

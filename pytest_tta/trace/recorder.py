@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import current_task
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_tta.trace.snapshot import ATOMS, detached, snapshot
 from pytest_tta.trace.spans import BEGAN, ENDED, EVENT, RETURNED, Recording, Trace
@@ -13,7 +13,23 @@ from tta_primitives.loops import now, running_loop
 if TYPE_CHECKING:
     from tta_primitives.door import Call
 
-__all__ = ["TraceRecorder"]
+__all__ = ["RecorderMark", "TraceRecorder"]
+
+
+class RecorderMark(NamedTuple):
+    """What was recorded until some moment.
+
+    Attributes:
+        recording: Where it is written.
+        length: How long its log was.
+        above: What stood below something else than its caller.
+        events: The names of what had happened inside calls.
+    """
+
+    recording: Recording
+    length: int
+    above: dict[Call, Call]
+    events: frozenset[str]
 
 
 class TraceRecorder(Observer):
@@ -22,11 +38,15 @@ class TraceRecorder(Observer):
     Args:
         began: The loop time that counts as zero, in seconds; that of the first call
             unless given.
+
+    Attributes:
+        events: The names of what has happened inside calls.
     """
 
     def __init__(self, began: float | None = None) -> None:
         self._recording = recording = Recording(began)
         self._note = recording.log.extend
+        self.events: set[str] = set()
 
     @property
     def trace(self) -> Trace:
@@ -50,6 +70,42 @@ class TraceRecorder(Observer):
         """Forget everything; traces that were handed out keep what they have."""
         self._recording = recording = Recording(self._recording.began)
         self._note = recording.log.extend
+        self.events = set()
+
+    def mark(self) -> RecorderMark:
+        """Remember what was recorded so far."""
+        recording = self._recording
+        above, events = dict(recording.above), frozenset(self.events)
+        return RecorderMark(recording, len(recording.log), above, events)
+
+    def rewind(self, mark: RecorderMark) -> None:
+        """Go on after what was recorded until a mark; forget what came later.
+
+        Traces that were handed out keep what they have.
+
+        Args:
+            mark: What `mark` gave.
+        """
+        recording = Recording(mark.recording.began)
+        if mark.length:
+            recording.log = mark.recording.log[: mark.length]
+            recording.above = dict(mark.above)
+        self._recording = recording
+        self._note = recording.log.extend
+        self.events = set(mark.events)
+
+    @property
+    def log(self) -> list[Any]:
+        """What was written down, entry after entry."""
+        return self._recording.log
+
+    def note(self, entry: tuple[Any, ...]) -> None:
+        """Write an entry of the log that others have made."""
+        self._note(entry)
+
+    def put_below(self, call: Call, above: Call) -> None:
+        """Let the span of a call stand below another one than that of its caller."""
+        self._recording.above[call] = above
 
     def started(self, call: Call, /) -> None:
         """Write down that a call began."""
@@ -64,6 +120,7 @@ class TraceRecorder(Observer):
 
     def event(self, call: Call, name: str, detail: dict[str, Any], /) -> None:
         """Write down what happened inside a call."""
+        self.events.add(name)
         kept = {key: snapshot(value) for key, value in detail.items()}
         self._note((EVENT, call, now(), name, kept))
 

@@ -17,7 +17,7 @@ import types
 import uuid
 import weakref
 from collections import OrderedDict, defaultdict, deque
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 __all__ = ["ATOMS", "StandIn", "detached", "shorten", "snapshot"]
 
@@ -53,7 +53,7 @@ class StandIn:
     __slots__ = ("_of", "_shown", "type")
 
     def __init__(self, value: object) -> None:
-        self.type = type(value)
+        self.type: type[object] = type(value)
         self._shown = shorten(value)
         try:
             self._of: weakref.ref[object] | None = weakref.ref(value)
@@ -66,7 +66,7 @@ class StandIn:
         return other is not None and other is self._target()
 
     # It equals an object that has another hash.
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def _is(self, other: StandIn) -> bool:
         return self._target() is other._target()
@@ -237,7 +237,7 @@ class RecordedError(Exception):
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(f"{type(error).__name__}: {_text(error)}")
-        self.type = type(error)
+        self.type: type[BaseException] = type(error)
 
 
 def _text(error: BaseException) -> str:

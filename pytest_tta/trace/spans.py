@@ -21,12 +21,16 @@ __all__ = [
     "ENDED",
     "EVENT",
     "RETURNED",
+    "WIDTHS",
     "Event",
     "Recording",
     "Span",
     "SpanNotFoundError",
     "Trace",
     "compared",
+    "comparison_of",
+    "outline_line",
+    "seconds",
 ]
 
 Status: TypeAlias = Literal["ok", "failed", "timed_out", "cancelled", "unfinished"]
@@ -88,10 +92,12 @@ class Span:
         about: list[Any],
     ) -> None:
         self._recording = recording
-        self.parent = parent
+        self.parent: Span | None = parent
         self._call = call
         self._began = began
-        self.task, self.input = about
+        task, given = about
+        self.task: Any = task
+        self.input: Any = given
         self.path = call.path
         self._execution = 0
         self._status: Status = "unfinished"
@@ -226,7 +232,12 @@ class Span:
             return not sum(one.total for one in row)
         return self is other
 
-    __hash__ = object.__hash__
+    if TYPE_CHECKING:
+
+        def __hash__(self) -> int: ...
+
+    else:
+        __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         return f"<Span {outline_line(self, is_full=True)}>"
@@ -243,7 +254,7 @@ BEGAN: Final = "began"  # The task's name and the input.
 EVENT: Final = "event"  # Its name and its detail.
 RETURNED: Final = "returned"  # The output.
 ENDED: Final = "ended"  # The output, the status and the error, if it did not return.
-_WIDTHS: Final = {BEGAN: 5, EVENT: 5, RETURNED: 4, ENDED: 6}
+WIDTHS: Final = {BEGAN: 5, EVENT: 5, RETURNED: 4, ENDED: 6}
 
 
 class Recording:
@@ -256,13 +267,15 @@ class Recording:
         log: The items of one entry after another. A tuple for each entry would be one
             more object for the collector.
         began: The loop time that counts as zero; that of the first call unless set.
+        above: Below what the spans of calls stand that are not below their caller's.
     """
 
-    __slots__ = ("_by_call", "_counts", "_read", "_roots", "began", "log")
+    __slots__ = ("_by_call", "_counts", "_read", "_roots", "above", "began", "log")
 
     def __init__(self, began: float | None = None) -> None:
         self.log: list[Any] = []
         self.began = began
+        self.above: dict[Call, Call] = {}
         self._read = 0
         self._by_call: dict[Call, Span] = {}
         self._roots: list[Span] = []
@@ -288,7 +301,7 @@ class Recording:
         """Make spans of what was logged since this was done last."""
         while self._read < len(self.log):
             what = self.log[self._read]
-            end = self._read + _WIDTHS[what]
+            end = self._read + WIDTHS[what]
             call, moment, *rest = self.log[self._read + 1 : end]
             self._read = end
             if what == BEGAN:
@@ -299,7 +312,7 @@ class Recording:
     def _begin(self, call: Call, moment: float, about: list[Any]) -> None:
         if self.began is None:
             self.began = moment
-        above = call.parent_call
+        above = self.above.get(call) or call.parent_call
         parent = None if above is None else self._by_call.get(above)
         span = self._by_call[call] = Span(self, parent, call, moment, about)
         self._counts[span.path] += 1
@@ -409,7 +422,12 @@ class Trace:
         rows = compared(self._recording.roots, patterns, self._recording)
         return not sum(row.total for row in rows)
 
-    __hash__ = object.__hash__
+    if TYPE_CHECKING:
+
+        def __hash__(self) -> int: ...
+
+    else:
+        __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         roots = ", ".join(outline_line(root) for root in self._recording.roots)
@@ -421,6 +439,11 @@ def compared(
     roots: Sequence[Span], patterns: Sequence[S], recording: Recording
 ) -> list[Row]:
     """Return spans beside patterns, one line each."""
+    return comparison_of(recording).align(roots, patterns, "")
+
+
+def comparison_of(recording: Recording) -> Comparison:
+    """Return what lays the spans of a recording beside patterns."""
     known: list[str] = []
 
     def known_paths() -> list[str]:
@@ -428,7 +451,7 @@ def compared(
             known.extend(recording.known_paths())
         return known
 
-    return Comparison(known_paths).align(roots, patterns, "")
+    return Comparison(known_paths)
 
 
 def _parsed(path: str) -> tuple[str, int | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 
@@ -9,9 +10,20 @@ import pytest
 from dirty_equals import IsInt, IsStr
 
 from pytest_tta.clock.clock import VirtualClock
-from pytest_tta.trace import S, Trace, TraceRecorder, any_order, explain, no, tree_diff
+from pytest_tta.trace import (
+    S,
+    Trace,
+    TraceRecorder,
+    alignment,
+    any_order,
+    explain,
+    no,
+    tree_diff,
+)
+from pytest_tta.trace.diff import Difference
 from tta_primitives import StepPrimitive, WorkflowContext
 from tta_primitives.door import listening
+from tta_primitives.recovery import TimeoutPrimitive
 from tta_primitives.recovery.retry import RetryPrimitive
 
 
@@ -21,7 +33,7 @@ def record(*runs):
 
     async def main():
         for workflow in runs:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, TimeoutError):
                 await workflow.execute("q", WorkflowContext())
 
     with listening(observers=(recorder,)):
@@ -242,8 +254,8 @@ def test_absence_of_an_unknown_name_is_no_success():
         ),
         "~ answer 0s",
         (
-            "~   ^ answer: no('bb') cannot be decided, nothing in this workflow has "
-            "that name; nearest: 'b'"
+            "~   ^ no('bb') cannot be decided, nothing in this workflow has that name; "
+            "nearest: 'b'"
         ),
         "    a 0s",
         "    b 0s",
@@ -282,9 +294,9 @@ def test_a_mismatch_names_each_difference_and_shows_the_tree():
         "  answer/b was not expected here",
         "  answer 0s",
         "~   a 0s",
-        "~     ^ answer/a: output is 'qa', expected 'x'",
-        "-   S('guard')",
-        "+   b 0s",
+        "~     ^ output is 'qa', expected 'x'",
+        "-   S('guard')   <- expected, did not run",
+        "+   b 0s   <- not expected",
         "    c 0s",
     ]
 
@@ -297,7 +309,7 @@ def test_a_mismatch_in_a_group_pairs_what_has_the_same_name():
         "  both 0s",
         "    a 0s",
         "~   b 0s",
-        "~     ^ both/b: output is 'qb', expected 'x'",
+        "~     ^ output is 'qb', expected 'x'",
     ]
 
 
@@ -308,7 +320,7 @@ def test_a_group_with_a_missing_member_leaves_its_neighbours_alone():
         "  answer 0s",
         "    a 0s",
         "    b 0s",
-        "-   S('x')",
+        "-   S('x')   <- expected, did not run",
         "    c 0s",
     ]
 
@@ -352,3 +364,120 @@ def test_hundreds_of_equal_children_are_compared_quickly():
     assert trace == S("retry", *attempts, attempts=400)
     assert trace == S("retry", any_order(*attempts))
     assert trace != S("retry", any_order(*attempts, S("llm")))
+
+
+def test_a_long_value_is_shown_from_where_it_differs():
+    """What two long texts have in common says nothing."""
+    trace = record(StepPrimitive(lambda _: "x" * 1000 + "cat" + "y" * 500, name="a"))
+    (line, *_) = explain(trace, S("a", output="x" * 1000 + "dog" + "y" * 500))
+    tail = "y" * 137
+    common = "... [981 characters] ..." + "x" * 20
+    assert line.startswith(f"trace differs: a: output is {common}cat")
+    _, row = tree_diff(trace, S("a", output="x" * 1000 + "dog"))
+    assert row == (
+        f"~   ^ output is {common}cat{tail}... [364 characters], expected {common}dog'"
+    )
+
+
+def test_what_did_not_end_well_is_told_in_words():
+    """Cancelled, timed-out, failed and unfinished spans are seen in the tree."""
+
+    async def forever(_):
+        await asyncio.sleep(1000)
+
+    slow = StepPrimitive(forever, name="slow")
+    limited = TimeoutPrimitive(slow, timeout_seconds=5).named("limited")
+    workflow = (limited >> step("end")).named("answer")
+    trace = record(workflow, flaky(1))
+    late = "timed out: TimeoutExceededError: answer/limited/slow took longer than 5 s"
+    assert tree_diff(trace, [S("answer", duration=4), S("llm", status="ok")]) == [
+        f"~ answer 5s {late}",
+        "~   ^ duration is 5.0, expected 4",
+        f"    limited 5s {late}",
+        "      slow 5s cancelled",
+        "~ llm 0s failed: ValueError: busy",
+        "~   ^ status is 'failed', expected 'ok'",
+    ]
+
+
+def test_what_did_not_end_is_told_in_words():
+    """A trace that is looked at while something runs says so."""
+    recorder = TraceRecorder()
+    seen = []
+    look = StepPrimitive(
+        lambda _: seen.extend(tree_diff(recorder.trace, S("answer", S("a")))), name="b"
+    )
+
+    async def main():
+        await (step("a") >> look).named("answer").execute("q", WorkflowContext())
+
+    with listening(observers=(recorder,)):
+        VirtualClock().run(main())
+    assert seen == [
+        "  answer unfinished",
+        "    a 0s",
+        "+   b unfinished   <- not expected",
+    ]
+
+
+def test_of_a_big_tree_what_is_as_expected_is_left_out():
+    """One difference among hundreds of spans is seen on one screen."""
+    names = [f"s{number:03}" for number in range(200)]
+    trace = record(chain(*names), ABC)
+    wanted = [S(name, output="x") if name == "s100" else S(name) for name in names]
+    difference = Difference(trace, [S("answer", *wanted), S("answer")])
+    assert [line[:40] for line in difference.tree()] == [
+        "  answer 0s",
+        "    ... 99 spans as expected",
+        "    s099 0s",
+        "~   s100 0s",
+        "~     ^ output is 'qs000s001s002s003s004",
+        "    s101 0s",
+        "  ... 102 spans as expected",
+    ]
+    assert len(difference.tree(whole=True)) == 206
+
+
+def test_of_too_many_differences_the_rest_is_counted():
+    """A failing test of thousands of calls does not fill the terminal."""
+    names = [f"s{number:03}" for number in range(700)]
+    tree = Difference(record(chain(*names)), S("answer", S("z"))).tree()
+    assert len(tree) == 303
+    assert tree[-1] == "    ... 400 more lines, of which 400 differ"
+
+
+def test_the_lines_of_an_assertion_are_as_short_as_pytest_shows_them():
+    """Neither eight lines nor 640 characters are exceeded, whatever values are long."""
+    trace = record(chain(*"abcdefghij"))
+    patterns = [S(name, input="x" * 100) for name in "abcdefghij"]
+    lines = Difference(trace, S("answer", *patterns)).few_lines()
+    assert len(lines) == 5
+    assert sum(map(len, lines)) < 640
+    assert lines[0].startswith("trace differs in 10 places: answer/a: input is 'q'")
+    assert lines[-1] == "  ... and 6 more"
+
+
+def test_a_comparison_of_thousands_with_thousands_ends(monkeypatch):
+    """What has nothing in common is compared in order before it takes for ever."""
+    looks = [0]
+    fits = S.fits
+
+    def counted(pattern, path):
+        looks[0] += 1
+        return fits(pattern, path)
+
+    monkeypatch.setattr(S, "fits", counted)
+    monkeypatch.setattr(alignment, "_MOST_EFFORT", 5_000)
+    retry = RetryPrimitive(
+        flaky(1999), max_retries=1999, jitter="none", initial_delay=0.001
+    )
+    trace = record(retry)
+    wanted = [S("llm", execution=number) for number in range(2000, 0, -1)]
+    difference = Difference(trace, S("retry", *wanted))
+    assert difference.count > 1900
+    assert difference.tree()[-1] == (
+        "  too much differs to compare everything with everything: the rest is "
+        "compared in order"
+    )
+    assert trace != S("retry", any_order(*wanted[1:], S("llm", execution=0)))
+    assert looks[0] < 60_000

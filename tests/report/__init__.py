@@ -1,0 +1,1 @@
+"""Tests of what a session tells a person, and other programs."""
