@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_tta.faults.plan import FaultRule as FaultRule
     from pytest_tta.harness import Harness as Harness
     from pytest_tta.harness import HarnessError as HarnessError
+    from pytest_tta.operation import op as op
     from pytest_tta.trace.pattern import S as S
     from pytest_tta.trace.pattern import any_order as any_order
     from pytest_tta.trace.pattern import no as no
@@ -50,6 +51,7 @@ _HOMES = {
     "VirtualClock": "pytest_tta.clock.clock",
     "any_order": "pytest_tta.trace.pattern",
     "no": "pytest_tta.trace.pattern",
+    "op": "pytest_tta.operation",
 }
 
 __all__ = [
@@ -72,6 +74,7 @@ __all__ = [
     "VirtualClock",
     "any_order",
     "no",
+    "op",
 ]
 
 

@@ -16,16 +16,19 @@ import os
 import sys
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from pytest_tta.clock import active
 from pytest_tta.clock.clock import VirtualClock
 from pytest_tta.clock.describe import task_line
+from pytest_tta.clock.places import is_library
 from pytest_tta.loops import LoopSource
 from pytest_tta.names import HTTP_LIBRARIES
+from pytest_tta.promises import Promises
+from pytest_tta.rewinding import Mark
 from pytest_tta.trace.recorder import TraceRecorder
-from pytest_tta.whereabouts import Whereabouts, telling
+from pytest_tta.whereabouts import go_back, go_in, telling
 from tta_primitives import WorkflowContext, chance
 from tta_primitives.door import (
     Interceptor,
@@ -39,22 +42,35 @@ from tta_primitives.door import (
 from tta_primitives.primitive import as_operand
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterable,
+        Iterator,
+    )
     from types import TracebackType
     from typing import Self
 
+    from pytest_tta.clock.clock import ClockMark
     from pytest_tta.doubles.llm import LLMDouble
     from pytest_tta.doubles.watch import DoublesWatch
     from pytest_tta.faults.injector import FaultInjector
     from pytest_tta.faults.plan import FaultPlan
+    from pytest_tta.fleet.fleet import SimulatedFleet
+    from pytest_tta.promises import Broken
     from pytest_tta.tape.tape import Tape
+    from pytest_tta.trace.otel import SpanIntake
+    from pytest_tta.trace.recorder import RecorderMark
     from pytest_tta.trace.spans import Trace
     from pytest_tta.wire.transport import Router
     from pytest_tta.wire.wire import Wire
     from tta_primitives import WorkflowPrimitive
     from tta_primitives.door import Call
 
-__all__ = ["Harness", "HarnessError"]
+__all__ = ["Harness", "HarnessError", "HarnessMark", "is_forgotten"]
+
+_OPENTELEMETRY = "opentelemetry.trace"
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -64,6 +80,26 @@ _current: ContextVar[Harness | None] = ContextVar("tta_harness", default=None)
 
 class HarnessError(AssertionError):
     """What was scripted and what happened do not fit together."""
+
+
+class HarnessMark(NamedTuple):
+    """What a harness was at one moment, to return to.
+
+    Attributes:
+        clock: The moment of its clock.
+        made: Faults, fleet, LLM double, wire, tape and watch, as far as they were made.
+        state: What these knew, and what else was asked for.
+        trace: What was recorded.
+        routers: What answered instead of the network.
+        runs: How often `run` had been called.
+    """
+
+    clock: ClockMark
+    made: tuple[Any, ...]
+    state: Mark
+    trace: RecorderMark
+    routers: tuple[Router, ...]
+    runs: int
 
 
 class Harness:
@@ -81,6 +117,8 @@ class Harness:
         seed: As given.
         clock: The clock of the test.
         problems: What went wrong beside the test's own body, each in a sentence.
+        runs: How often `run` was called.
+        simulated: Executes what `run` is given, while the test is explored.
 
     Raises:
         TypeError: An argument is of the wrong kind.
@@ -104,10 +142,16 @@ class Harness:
             )
             raise TypeError(msg)
         self.seed = seed
-        self.clock = VirtualClock() if clock is None else clock
+        self.clock: VirtualClock = VirtualClock() if clock is None else clock
         self.problems: list[str] = []
+        self.runs: int = 0
+        self.simulated: Callable[..., Any] | None = None
+        # Acts inside of everything else: next to the step itself.
+        self.site: Interceptor | None = None
+        self._promises = Promises()
         self._recorder = TraceRecorder()
         self._faults: FaultInjector | None = None
+        self._fleet: SimulatedFleet | None = None
         self._llm: LLMDouble | None = None
         self._wire: Wire | None = None
         self._made_tape = tape if callable(tape) else None
@@ -116,10 +160,11 @@ class Harness:
         self._acting = _Acting(self)
         self._begin_acting: Callable[[], None] | None = None
         self._stack: ExitStack | None = None
-        self._is_watching = False
+        self._is_watching = self._is_acting = False
         self._routers: list[Router] = []
-        # What ends when watching does.
+        # What ends when watching does; and of that, what ends when the body does.
         self._scope = ExitStack()
+        self._body_scope: ExitStack | None = None
         if faults is not None:
             self._faults = _injector(seed, faults)
 
@@ -134,6 +179,16 @@ class Harness:
             self._faults.count(span.path for span in self.trace.spans)
             self._act()
         return self._faults
+
+    @property
+    def fleet(self) -> SimulatedFleet:
+        """Workers on a bad network, in virtual time, for any step of this test."""
+        if self._fleet is None:
+            from pytest_tta.fleet.fleet import SimulatedFleet
+
+            self._fleet = SimulatedFleet(seed=self.seed)
+            self._act()
+        return self._fleet
 
     @property
     def llm(self) -> LLMDouble:
@@ -173,6 +228,41 @@ class Harness:
             self._connect()
         return self._tape
 
+    def always(self, check: Callable[[], object], sentence: str) -> None:
+        """State what holds at the end, whatever goes wrong on the way.
+
+        It is checked when the test's body has ended. While a test is explored, it is
+        checked at the end of every execution, also of one in which a fault reached the
+        caller and the assertions of the body had no say:
+
+            tta.always(lambda: bank.charges.count(order) <= 1, "an order is paid once")
+
+        Args:
+            check: Returns whether it holds, or raises an AssertionError; without
+                arguments, and no coroutine function.
+            sentence: What holds, for the report.
+
+        Raises:
+            TypeError: One of them is of another kind.
+        """
+        self._promises.always(check, sentence)
+
+    def sometimes(self, name: str, condition: object = True) -> None:  # noqa: FBT002 - read as a sentence: sometimes(x, y > 1)
+        """Mark something that at least one execution of an explored test reaches.
+
+        The report of an exploration lists what was marked and never reached:
+
+            tta.sometimes("stale served", answer == "old")
+
+        Args:
+            name: What is reached, for the report.
+            condition: Whether it is reached here.
+
+        Raises:
+            TypeError: The name is none.
+        """
+        self._promises.sometimes(name, condition)
+
     def keep(self) -> None:
         """Write what was recorded; for a test that has ended well.
 
@@ -193,7 +283,8 @@ class Harness:
                 from pytest_tta.wire.transport import answering
 
                 self._routers.append(router)
-                self._scope.enter_context(answering(router))
+                scope = self._body_scope or self._scope
+                scope.enter_context(answering(router))
 
     def _act(self) -> None:
         if self._begin_acting is not None:
@@ -279,6 +370,7 @@ class Harness:
                 yield
         finally:
             self._is_watching = False
+            self._body_scope = None
             self._routers.clear()
             _current.reset(token)
 
@@ -329,6 +421,9 @@ class Harness:
                 "an async test write `await workflow.execute(input, WorkflowContext())`"
             )
             raise RuntimeError(msg)
+        self.runs += 1
+        if self.simulated is not None:
+            return self.simulated(workflow, input_data, context)
         return self.clock.run(self._execute(workflow, input_data, context))
 
     async def _execute(
@@ -344,15 +439,21 @@ class Harness:
             context = context or WorkflowContext()
             output: B = await primitive.execute(input_data, context)
         except Exception:
-            self.note_left_running(asyncio.all_tasks() - before)
+            await self._note_new_tasks(before)
             raise
-        self.note_left_running(asyncio.all_tasks() - before)
+        await self._note_new_tasks(before)
         return output
+
+    async def _note_new_tasks(self, before: set[asyncio.Task[Any]]) -> None:
+        left = asyncio.all_tasks() - before
+        if any(task.cancelling() for task in left):
+            # Who was cancelled at the very end has not heard of it yet.
+            await asyncio.sleep(0)
+        self.note_left_running(left)
 
     def note_left_running(self, tasks: set[asyncio.Task[Any]]) -> None:
         """Keep tasks that should have ended as problems, each with its line."""
-        left = [task for task in tasks if not (task.done() or _is_farewell(task))]
-        lines = sorted(map(task_line, left))
+        lines = sorted(map(task_line, filter(is_forgotten, tasks)))
         self.problems += [
             f"left running: task {line}; await or cancel it" for line in lines
         ]
@@ -365,6 +466,21 @@ class Harness:
             if span.status == "unfinished"
         ]
         found = list(self.problems)
+        found += [broken.text for broken in self.broken_promises()]
+        found += self.verify_script()
+        return list(dict.fromkeys([*found, *unfinished]))
+
+    def broken_promises(self) -> list[Broken]:
+        """Return the invariants that do not hold."""
+        return self._promises.broken()
+
+    def reached(self) -> dict[str, bool]:
+        """Return what is sometimes reached, by name, and whether it was."""
+        return dict(self._promises.reached)
+
+    def verify_script(self) -> list[str]:
+        """Return what doubles, wire, tape, faults and fleet expected otherwise."""
+        found: list[str] = []
         for double in (self._llm, self._wire, self._tape, self._watch):
             if double is not None:
                 found += double.verify()
@@ -372,20 +488,78 @@ class Harness:
             # To list them all takes longer than the rest of this.
             known = self._recorder.known_paths() if self._faults.is_waiting else ()
             found += self._faults.verify(known)
-        return list(dict.fromkeys([*found, *unfinished]))
+        if self._fleet is not None and self._fleet.is_waiting:
+            found += self._fleet.verify(self._recorder.known_paths())
+        return found
+
+    def audit(self) -> list[str]:
+        """Return what clients did wrong with what they were answered on the wire."""
+        return [] if self._wire is None else [str(one) for one in self._wire.findings()]
+
+    def mark(self, keep: Iterable[object] = ()) -> HarnessMark:
+        """Remember what the harness is now, so that `rewind` can return to it.
+
+        Args:
+            keep: Objects of the test, such as what fixtures have made, whose state is
+                remembered as well, if their classes are the test's own.
+        """
+        if self._body_scope is None and self._is_watching:
+            self._body_scope = self._scope.enter_context(ExitStack())
+        made = self._faults, self._fleet, self._llm, self._wire, self._tape, self._watch
+        roots = (*made, self._promises, self.problems, *keep)
+        return HarnessMark(
+            self.clock.mark(),
+            made,
+            Mark(roots, _has_state),
+            self._recorder.mark(),
+            tuple(self._routers),
+            self.runs,
+        )
+
+    def rewind(self, mark: HarnessMark) -> None:
+        """Return to a mark: what was made since then is dropped, all else as it was.
+
+        It takes a few microseconds. The clock is left to whoever runs the loop.
+
+        Args:
+            mark: What `mark` gave.
+        """
+        if self._body_scope is not None:
+            self._body_scope.close()
+        self._faults, self._fleet, self._llm, self._wire, self._tape, self._watch = (
+            mark.made
+        )
+        mark.state.restore()
+        self._recorder.rewind(mark.trace)
+        self._routers[:] = mark.routers
+        self.runs = mark.runs
+
+    @property
+    def recorder(self) -> TraceRecorder:
+        """What writes down the calls of this test."""
+        return self._recorder
+
+    def begin_acting(self) -> None:
+        """Let `site` act from now on, as doubles and faults do once they are there."""
+        self._act()
 
     def _remarks(self) -> list[str]:
         return [] if self._faults is None else self._faults.hanging
 
     def _hearing(self) -> Observer:
-        observers: list[Observer] = [Whereabouts(), self._recorder]
         # Whoever has mocks has imported them.
         if "pytest_tta.doubles.mock" in sys.modules:
             from pytest_tta.doubles.watch import DoublesWatch
 
             self._watch = DoublesWatch()
-            observers.append(self._watch)
-        return _Hearing(self, observers)
+        return _Hearing(self, self._recorder, self._watch)
+
+    def _take_spans_in(self) -> SpanIntake:
+        """Hear of the spans that code makes with OpenTelemetry, until watching ends."""
+        from pytest_tta.trace.otel import SpanIntake, hearing_spans
+
+        self._scope.enter_context(hearing_spans())
+        return SpanIntake(self._recorder)
 
     @contextmanager
     def _listening_here(self) -> Iterator[None]:
@@ -397,19 +571,21 @@ class Harness:
         hearing = self._hearing()
         add_observer(hearing)
         self._begin_acting = self._act_everywhere
-        if self._llm is not None or self._faults is not None:
+        if any((self._llm, self._faults, self._fleet)):
             self._act_everywhere()
         try:
             yield
         finally:
             self._begin_acting = None
+            self._is_acting = False
             remove_interceptor(self._acting)
             remove_observer(hearing)
 
     def _act_everywhere(self) -> None:
         # Once: it looks for the double and the faults each time that it acts.
-        remove_interceptor(self._acting)
-        add_interceptor(self._acting)
+        if not self._is_acting:
+            self._is_acting = True
+            add_interceptor(self._acting)
 
 
 def _refuse_running_loop(clock: VirtualClock) -> None:
@@ -452,6 +628,17 @@ def _is_unexpected(error: BaseException | None) -> bool:
     return module is not None and isinstance(error, module.UnexpectedCall)
 
 
+def is_forgotten(task: asyncio.Task[Any]) -> bool:
+    """Tell whether a task goes on that somebody should have ended."""
+    return not (task.done() or _is_farewell(task) or _is_late_copy(task))
+
+
+def _is_late_copy(task: asyncio.Task[Any]) -> bool:
+    """Tell whether a task comes twice or late, as in a real fleet: it may go on."""
+    fleets = sys.modules.get("pytest_tta.fleet.simulation")
+    return fleets is not None and bool(fleets.is_late_copy(task))
+
+
 def _is_farewell(task: asyncio.Task[Any]) -> bool:
     """Tell whether a task closes what somebody has let go of, and nobody can await it.
 
@@ -469,6 +656,16 @@ def _is_farewell(task: asyncio.Task[Any]) -> bool:
     return package in HTTP_LIBRARIES
 
 
+@lru_cache(maxsize=1024)
+def _has_state(kind: type) -> bool:
+    """Tell whether a class is of a double of ours, or of the test's own code."""
+    module = kind.__module__
+    if module.startswith("pytest_tta."):
+        return not module.startswith((__name__, "pytest_tta.clock."))
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return file is not None and not is_library(file)
+
+
 def _is_foreign(harness: Harness) -> bool:
     """Tell whether the current task belongs to another harness."""
     current = _current.get()
@@ -476,30 +673,63 @@ def _is_foreign(harness: Harness) -> bool:
 
 
 class _Hearing(Observer):
-    """Tells a harness's observers of calls, but of none inside another harness."""
+    """Tells a harness's observers of calls, but of none inside another harness.
 
-    def __init__(self, harness: Harness, observers: list[Observer]) -> None:
+    Each is told of what it wants to know and no more: this is done for every call.
+    """
+
+    def __init__(
+        self, harness: Harness, recorder: TraceRecorder, watch: DoublesWatch | None
+    ) -> None:
         self._harness = harness
-        self._observers = tuple(observers)
+        self._watch = watch
+        self._note_start, self._note_end = recorder.started, recorder.finished
+        self._note_event = recorder.event
+        # Made when OpenTelemetry is imported, which may be in the test.
+        self._intake: SpanIntake | None = None
 
     def started(self, call: Call, /) -> None:
-        if not _is_foreign(self._harness):
-            for observer in self._observers:
-                observer.started(call)
+        current = _current.get()
+        if current is not None and current is not self._harness:
+            return
+        if self._intake is None and _OPENTELEMETRY in sys.modules:
+            self._intake = self._harness._take_spans_in()
+        if self._intake is not None:
+            self._intake.started(call)
+        go_in(call)
+        self._note_start(call)
+        if call.parent is None and self._watch is not None:
+            self._watch.started(call)
 
     def event(self, call: Call, name: str, detail: dict[str, Any], /) -> None:
         if not _is_foreign(self._harness):
-            for observer in self._observers:
-                observer.event(call, name, detail)
+            self._note_event(call, name, detail)
 
     def finished(self, call: Call, /) -> None:
-        if not _is_foreign(self._harness):
-            for observer in self._observers:
-                observer.finished(call)
+        current = _current.get()
+        if current is not None and current is not self._harness:
+            return
+        go_back(call)
+        self._note_end(call)
+        if call.status != "ok" and self._watch is not None:
+            self._watch.finished(call)
+        if self._intake is not None:
+            self._intake.finished(call)
+
+    def resumed(self, call: Call, /) -> None:
+        if self._intake is not None and not _is_foreign(self._harness):
+            self._intake.resumed(call)
+
+    def suspended(self, call: Call, /) -> None:
+        if self._intake is not None and not _is_foreign(self._harness):
+            self._intake.suspended(call)
 
 
 class _Acting(Interceptor):
-    """Lets the double answer, and faults strike around it; not in another harness."""
+    """Lets the double answer, faults strike around it, and a fleet around both.
+
+    Not in another harness.
+    """
 
     def __init__(self, harness: Harness) -> None:
         self._harness = harness
@@ -515,11 +745,19 @@ class _Acting(Interceptor):
         return stream
 
     def _through(self, call: Call, proceed: Callable[[], Any], how: str) -> Any:  # noqa: ANN401
-        llm, faults = self._harness._llm, self._harness._faults
-        is_idle = llm is None and faults is None
-        if is_idle or _is_foreign(self._harness):
+        held = self._harness
+        llm, faults, fleet, site = held._llm, held._faults, held._fleet, held.site
+        is_idle = llm is None and faults is None and fleet is None
+        if (is_idle and site is None) or _is_foreign(held):
             return proceed()
+        if is_idle:
+            return getattr(site, how)(call, proceed)
         answer = proceed
         if llm is not None:
-            answer = partial(getattr(llm, how), call, proceed)
-        return answer() if faults is None else getattr(faults, how)(call, answer)
+            answer = partial(getattr(llm, how), call, answer)
+        if site is not None:
+            answer = partial(getattr(site, how), call, answer)
+        if faults is not None:
+            answer = partial(getattr(faults, how), call, answer)
+        # Outermost: what fails, fails on the worker.
+        return answer() if fleet is None else getattr(fleet, how)(call, answer)

@@ -2,6 +2,7 @@
 
 `asyncio.run`, `asyncio.Runner`, pytest-asyncio, anyio and `IsolatedAsyncioTestCase` all
 ask `asyncio.events.new_event_loop` for their loop unless somebody gave them a factory.
+So does `LoopThread`, which begins a loop in a thread for each test that has a clock.
 Standing there, for as long as a clocked test runs, serves all of them alike and changes
 neither a test's id nor a fixture, policy or loop of anybody else.
 """
@@ -9,9 +10,11 @@ neither a test's id nor a fixture, policy or loop of anybody else.
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import ExitStack, contextmanager
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import ref
 
 from pytest_tta.clock.loop import VirtualLoop
 
@@ -27,14 +30,15 @@ class LoopSource:
     """Makes the loops of a test session, and gives each clock those that live on."""
 
     def __init__(self) -> None:
-        self._loops: WeakSet[VirtualLoop] = WeakSet()
+        self._loops: list[ref[VirtualLoop]] = []
 
     @contextmanager
     def in_virtual_time(self, clock: VirtualClock) -> Iterator[None]:
         """Run the block in the clock's time: new loops and those that are shared.
 
         A loop that is shared by several tests, as those of a session are, goes on in
-        real time when the clock is left.
+        real time when the clock is left. One that has been running in another thread
+        keeps real time. The loops of loop threads that were begun inside are closed.
         """
         shared = self.living()
         with ExitStack() as stack:
@@ -42,7 +46,9 @@ class LoopSource:
                 stack.enter_context(clock.on(loop))
             stack.enter_context(clock)
             stack.callback(self._leave_new, clock, shared)
-            with self.making(self._maker(clock)):
+            maker = self._maker(clock)
+            stack.callback(_release_loop_threads, maker)
+            with self.making(maker):
                 yield
 
     @contextmanager
@@ -52,8 +58,22 @@ class LoopSource:
             yield
 
     def living(self) -> list[VirtualLoop]:
-        """Return the loops that are not closed yet."""
-        return [loop for loop in self._loops if not loop.is_closed()]
+        """Return the loops that are not closed yet, and not another thread's."""
+        if not self._loops:
+            return []
+        here = (None, get_ident())
+        return [o for o in self._not_closed() if o.thread_ident in here]
+
+    def _not_closed(self) -> list[VirtualLoop]:
+        """Return the loops that are not closed yet, and forget the others."""
+        living: list[VirtualLoop] = []
+        for one in list(self._loops):
+            loop = one()
+            if loop is None or loop.is_closed():
+                self._loops.remove(one)
+            else:
+                living.append(loop)
+        return living
 
     @contextmanager
     def making(self, make: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[None]:
@@ -68,22 +88,31 @@ class LoopSource:
     def _maker(self, clock: VirtualClock) -> Callable[[], VirtualLoop]:
         def new_event_loop() -> VirtualLoop:
             loop = clock.new_loop()
-            self._loops.add(loop)
+            self._loops.append(ref(loop))
             return loop
 
         return new_event_loop
 
     def _make_real(self) -> VirtualLoop:
         loop = VirtualLoop()
-        self._loops.add(loop)
+        self._loops.append(ref(loop))
         return loop
 
     def _leave_new(self, clock: VirtualClock, shared: list[VirtualLoop]) -> None:
         """Give loops that outlive the test in which they were made real time back."""
-        for loop in self.living():
-            if loop not in shared:
+        if not self._loops:
+            return
+        for loop in self._not_closed():
+            if loop.clock is clock and loop not in shared:
                 clock.forget(loop)
                 loop.detach()
+
+
+def _release_loop_threads(maker: object) -> None:
+    """Close what loop threads began with this maker, if there are loop threads."""
+    loop_threads = sys.modules.get("tta_primitives.runtime.loop_thread")
+    if loop_threads is not None:
+        loop_threads.release(maker)
 
 
 def _place(make: Callable[[], Any]) -> None:

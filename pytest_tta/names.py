@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["FIXTURES", "HTTP_LIBRARIES"]
+__all__ = ["CAMPAIGN", "FIXTURES", "HTTP_LIBRARIES"]
 
 FIXTURES = frozenset(
     {
         "tta",
         "tta_clock",
         "tta_faults",
+        "tta_fleet",
         "tta_llm",
         "tta_tape",
         "tta_trace",
@@ -18,3 +19,6 @@ FIXTURES = frozenset(
 
 HTTP_LIBRARIES = frozenset({"httpx", "httpx2"})
 """What the SDKs send their requests with; the wire stands in below both."""
+
+CAMPAIGN = ("tta_budget", "tta_shard", "tta_out", "tta_certificate")
+"""The options of which each has tests explored: nobody asks for one otherwise."""

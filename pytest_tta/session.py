@@ -7,7 +7,7 @@ import inspect
 import sys
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
@@ -18,19 +18,23 @@ from pytest_tta.clock.loop import VirtualLoop
 from pytest_tta.harness import Harness
 from pytest_tta.loops import LoopSource, foreign_loop_message
 from pytest_tta.names import FIXTURES, HTTP_LIBRARIES
-from pytest_tta.report.sections import facts, header, sections
+from pytest_tta.report.facts import facts, properties
+from pytest_tta.report.sections import fit, header, sections
 from pytest_tta.settings import Settings, clock_of, hosts_of, seed_of, tape_of
-from pytest_tta.trace import Trace, explain
+from pytest_tta.trace.diff import Difference, difference_of
 from pytest_tta.wire.guard import Guard, NetworkBlocked
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
+    from pytest_tta.report.record import ItemRecord, RunRecord
     from pytest_tta.tape.tape import Tape
 
-__all__ = ["Session", "harness_of", "is_async"]
+__all__ = ["Session", "harness_of", "hide_our_frames", "is_async"]
 
 _OUR_PACKAGES = frozenset({"pytest_tta", "tta_primitives"})
+# From which on pytest does not cut what explains an assertion.
+_WHOLE_TREE = 2
 _RUNNERS = frozenset(
     f"_{scope}_scoped_runner"
     for scope in ("function", "class", "module", "package", "session")
@@ -45,17 +49,25 @@ class ItemHarness:
     ) -> None:
         usual = "virtual" if asks(item) else settings.clock
         mode, clock = clock_of(item, usual)
-        self.is_async = is_async(item)
-        self.is_asked_for = asks(item)
+        self.is_async: bool = is_async(item)
+        self.is_asked_for: bool = asks(item)
         wants = self.is_asked_for or (self.is_async and not is_trio(item))
-        self.is_virtual = mode == "virtual" and wants
-        self.harness = Harness(
+        self.is_virtual: bool = mode == "virtual" and wants
+        self.harness: Harness = Harness(
             seed=seed_of(item, settings.seed),
             clock=clock,
             tape=partial(self._tape, item, settings),
         )
         hosts = hosts_of(item, settings.hosts)
-        self.guard = Guard(hosts, problems=self.harness.problems)
+        self.guard: Guard = Guard(hosts, problems=self.harness.problems)
+        self.shows_run: Callable[..., bool] = settings.shows_run
+        # What an exploration says, in place of what the ordinary run would have said.
+        self.told: ItemRecord | None = None
+        self.run: RunRecord | None = None
+        # Of the execution that was found, not of the ordinary run; None without one.
+        self.sections: list[tuple[str, str]] | None = None
+        # What the last comparison of a trace that failed has found.
+        self.difference: Difference | None = None
         self._source = source
         self._stack = ExitStack()
 
@@ -90,14 +102,37 @@ class ItemHarness:
         """Give everything back."""
         self._stack.close()
 
+    def run_shown(self, *, failed: bool) -> RunRecord | None:
+        """Return everything that the test did, None if no report shows it.
+
+        Args:
+            failed: Whether the test has failed.
+        """
+        if self.run is None and self.shows_run(failed=failed):
+            from pytest_tta.report.runs import run_record
+
+            self.run = run_record(self.harness)
+        return self.run
+
 
 HARNESS = pytest.StashKey[ItemHarness]()
+
+
+class Explorer(Protocol):
+    """Executes tests again that have passed."""
+
+    def begin(self, item: pytest.Item, entered: ItemHarness, /) -> None:
+        """Remember what there is before a test's body begins."""
+
+    def explore(self, item: pytest.Item, entered: ItemHarness, /) -> None:
+        """Explore a test that has passed, and fail it for what is found."""
 
 
 class Session:
     """The hooks of a session in which the plugin is used."""
 
     def __init__(self, settings: Settings) -> None:
+        self.explorer: Explorer | None = None
         self._settings = settings
         self._source = LoopSource()
         # Loops by the name of the fixture whose runner has them.
@@ -105,9 +140,9 @@ class Session:
         self._entered: ItemHarness | None = None
         trampolines.install()
 
-    def pytest_report_header(self) -> str | None:
+    def pytest_report_header(self, config: pytest.Config) -> str | None:
         """Tell what is on, and with which seed it can be repeated."""
-        return header(self._settings) if self._settings.on else None
+        return header(self._settings, config) if self._settings.on else None
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -137,6 +172,8 @@ class Session:
             entered.keep_real_time()
         if entered.is_virtual:
             self._refuse_foreign_loop(item)
+        if self.explorer is not None:
+            self.explorer.begin(item, entered)
         before = self._shared_tasks()
         try:
             with _stuck_is_said_plainly():
@@ -151,7 +188,9 @@ class Session:
         try:
             entered.harness.keep()
         except (OSError, ValueError) as error:
-            pytest.fail(str(error), pytrace=False)
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
+        if self.explorer is not None:
+            self.explorer.explore(item, entered)
         return result
 
     @pytest.hookimpl(wrapper=True, trylast=True)
@@ -199,24 +238,39 @@ class Session:
         entered = item.stash.get(HARNESS, None)
         said = ""
         if entered is not None and call.excinfo is not None:
-            _hide_our_frames()
+            hide_our_frames()
             said = str(call.excinfo.value)
         report = yield
         if entered is not None and report.when == "call":
-            report.tta = facts(entered.harness)  # type: ignore[attr-defined]  # for others
+            _tell(item, report, entered)
             if report.failed:
-                shown = sections(entered.harness, said, is_virtual=entered.is_virtual)
-                report.sections.extend(shown)
+                ordinary = sections(
+                    entered.harness,
+                    said,
+                    is_virtual=entered.is_virtual,
+                    difference=entered.difference,
+                )
+                found = entered.sections
+                report.sections.extend(ordinary if found is None else found)
+        elif entered is not None and report.when == "teardown" and report.failed:
+            report.tta_run = entered.run_shown(failed=True)  # type: ignore[attr-defined]  # for files
         return report
 
     def pytest_assertrepr_compare(
-        self, op: str, left: object, right: object
+        self, config: pytest.Config, op: str, left: object, right: object
     ) -> list[str] | None:
-        """Show where a trace and a pattern differ, as a tree."""
-        if op != "==":
+        """Say where a trace and a pattern differ; the report has the whole tree."""
+        difference = difference_of(left, right) if op in {"==", "!="} else None
+        if difference is None:
             return None
-        trace, pattern = (left, right) if isinstance(left, Trace) else (right, left)
-        return explain(trace, pattern) if isinstance(trace, Trace) else None
+        if op == "!=":
+            return fit([difference.equal_line()]).splitlines()
+        if self._entered is not None:
+            self._entered.difference = difference
+        lines = difference.few_lines()
+        if config.get_verbosity(pytest.Config.VERBOSITY_ASSERTIONS) >= _WHOLE_TREE:
+            lines += difference.tree()
+        return fit(lines).splitlines()
 
     def _refuse_foreign_loop(self, item: pytest.Item) -> None:
         kind = anyio_loop(item)
@@ -250,6 +304,20 @@ def _stuck_is_said_plainly() -> Iterator[None]:
         raise pytest.fail.Exception(stuck, pytrace=False) from None
 
 
+def _tell(item: pytest.Item, report: pytest.TestReport, entered: ItemHarness) -> None:
+    """Put into a report, as plain data, what other plugins and files tell of it."""
+    told = entered.told or facts(entered.harness)
+    run = entered.run_shown(failed=report.failed)
+    if run is not None:
+        told["run"] = run
+    report.tta = told  # type: ignore[attr-defined]  # for others
+    if entered.is_asked_for or told["workflows"]:
+        # JUnit takes those of the last report, which is made of the item.
+        others = [one for one in item.user_properties if one[0][:4] != "tta_"]
+        item.user_properties[:] = [*others, *properties(item.nodeid, told)]
+        report.user_properties = list(item.user_properties)
+
+
 def asks(item: pytest.Item) -> bool:
     """Tell whether a test holds one of our fixtures."""
     return not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
@@ -270,7 +338,7 @@ def _may_share_a_loop(item: pytest.Item) -> bool:
     )
 
 
-def _hide_our_frames() -> None:
+def hide_our_frames() -> None:
     """Let pytest leave our lines out of tracebacks; --full-trace shows them."""
     for name, module in list(sys.modules.items()):
         # What this module raises has no traceback, and pytest would miss it.

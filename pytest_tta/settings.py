@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, cast
 
 import pytest
 
@@ -31,8 +30,7 @@ CLOCKS = ("virtual", "real")
 _TWO_OWNERS = "each gives async tests a time of its own; use one of the two"
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """The settings of a session.
 
     Attributes:
@@ -43,6 +41,7 @@ class Settings:
         record: The mode of all tapes; None for what each test says.
         record_errors: Whether answers that are no success are recorded as well.
         ignore: Fields of requests that need not be as they were recorded.
+        runs: Whose runs a report shows in detail: "failed", "all", or "" without one.
     """
 
     on: bool
@@ -52,10 +51,18 @@ class Settings:
     record: str | None
     record_errors: bool
     ignore: tuple[str, ...]
+    runs: str = ""
+
+    def shows_run(self, *, failed: bool) -> bool:
+        """Tell whether a report shows everything that a test did.
+
+        Args:
+            failed: Whether the test has failed.
+        """
+        return self.runs == "all" or (failed and self.runs == "failed")
 
 
-@dataclass(frozen=True, slots=True)
-class ClockSettings:
+class ClockSettings(NamedTuple):
     """The clock of one test, as the marker `tta_clock` sets it.
 
     Attributes:
@@ -81,7 +88,7 @@ class ClockSettings:
             TypeError: A setting is of the wrong kind.
             ValueError: A setting has a wrong value.
         """
-        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        named = self._asdict()
         del named["mode"]
         return VirtualClock(**named)
 
@@ -108,7 +115,14 @@ def read_settings(config: pytest.Config, *, on: bool) -> Settings:
         record=config.getoption("tta_record"),
         record_errors=bool(config.getoption("tta_record_errors")),
         ignore=tuple(config.getini("tta_tape_ignore")),
+        runs=_runs(config),
     )
+
+
+def _runs(config: pytest.Config) -> str:
+    files = (config.getoption(f"tta_{name}") for name in ("html", "json"))
+    is_written = any(file is not None for file in files)
+    return str(config.getoption("tta_runs")) if is_written else ""
 
 
 def _ini_seed(config: pytest.Config) -> int:
@@ -148,7 +162,7 @@ def clock_of(item: pytest.Item, usual: str) -> tuple[str, VirtualClock]:
     """
     settings = ClockSettings(mode=usual)
     for mark in reversed(list(item.iter_markers("tta_clock"))):
-        settings = replace(settings, **_clock_arguments(item, mark))
+        settings = settings._replace(**_clock_arguments(item, mark))
     if settings.mode == "virtual" and _has_looptime(item):
         _refuse(item, "looptime", f"beside pytest_tta's clock: {_TWO_OWNERS}")
     try:
@@ -172,7 +186,7 @@ def _clock_arguments(item: pytest.Item, mark: pytest.Mark) -> dict[str, Any]:
     ]
     if len(modes) > 1:
         _refuse(item, "tta_clock", f"takes one mode, got {', '.join(map(repr, modes))}")
-    _check_names(item, mark, [field.name for field in fields(ClockSettings)])
+    _check_names(item, mark, list(ClockSettings._fields))
     mode = modes[0] if modes else "virtual"
     if mode not in CLOCKS:
         _refuse(item, "tta_clock", f"mode={mode!r} is not 'virtual' or 'real'")

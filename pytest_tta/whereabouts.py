@@ -7,28 +7,25 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from pytest_tta.clock import describe
-from tta_primitives.door import Observer
+from tta_primitives.door import Call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextvars import Token
 
-    from tta_primitives.door import Call
-
-__all__ = ["Whereabouts", "call_here", "path_here", "telling"]
+__all__ = ["call_here", "go_back", "go_in", "path_here", "telling"]
 
 _call: ContextVar[Call | None] = ContextVar("tta_call", default=None)
 
 
-class Whereabouts(Observer):
-    """Keeps the innermost call of each context."""
+# To go into a call is this and no more: it is done for every call.
+go_in: Callable[[Call | None], Token[Call | None]] = _call.set
 
-    def started(self, call: Call, /) -> None:
-        """Go into a call."""
-        _call.set(call)
 
-    def finished(self, call: Call, /) -> None:
-        """Go back to the call around it."""
-        _call.set(call.parent_call)
+def go_back(call: Call) -> None:
+    """Go back from a call to the one around it."""
+    above = call.parent
+    _call.set(above if type(above) is Call else call.parent_call)
 
 
 def call_here() -> Call | None:

@@ -6,7 +6,7 @@ import sys
 from asyncio import get_running_loop
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar, overload
 
 from pytest_tta.clock.places import place, user_spot
 from pytest_tta.doubles.sites import Site
@@ -180,7 +180,7 @@ class CallLog(Sequence[CallT_co], Generic[CallT_co]):
             return list(self._calls) == list(other._calls)
         return list(self._calls) == other if isinstance(other, list) else NotImplemented
 
-    __hash__ = None  # type: ignore[assignment]  # it grows
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]  # it grows
 
     def __repr__(self) -> str:
         return f"<CallLog {self}>"

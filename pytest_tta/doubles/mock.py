@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_tta.doubles.calls import CallLog, RecordedCall, scripted_at
 from pytest_tta.doubles.replies import fresh, is_error, joined, wait_for
@@ -47,6 +47,9 @@ class MockPrimitive(WorkflowPrimitive[Any, Any]):
             `/@#`.
     """
 
+    has_scripts: ClassVar[bool] = False
+    """Whether there has been a mock that wants all of a list to be used."""
+
     def __init__(
         self,
         name: str = "mock",
@@ -65,10 +68,12 @@ class MockPrimitive(WorkflowPrimitive[Any, Any]):
             stream=_NOTHING if stream is None else self._chunks,
         )
         self._delay = seconds("delay", delay, zero=True)
-        self.idempotent = check_flag("idempotent", idempotent)
+        self.idempotent: bool = check_flag("idempotent", idempotent)
         self._script = _script(side_effect)
+        if self._script is not None:
+            MockPrimitive.has_scripts = True
         self._calls: list[RecordedCall] = []
-        self.scripted_at = scripted_at()
+        self.scripted_at: str = scripted_at()
 
     @property
     def calls(self) -> CallLog[RecordedCall]:

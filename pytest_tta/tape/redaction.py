@@ -16,7 +16,7 @@ from pytest_tta.wire.exchange import REDACTED
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["Cleaner", "Redactor", "kept_headers"]
+__all__ = ["Cleaner", "Redactor", "kept_headers", "names_secret"]
 
 
 Cleaner: TypeAlias = Callable[[str], str]
@@ -59,6 +59,15 @@ Path: TypeAlias = tuple[str | int, ...]
 Span: TypeAlias = tuple[int, int]
 
 
+def names_secret(variable: str) -> bool:
+    """Tell whether the value of a variable of the environment is a secret.
+
+    Args:
+        variable: Its name, such as `OPENAI_API_KEY`.
+    """
+    return _KEY_VARIABLE.search(variable) is not None
+
+
 def kept_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return the headers of an answer that may be on a tape.
 
@@ -85,7 +94,7 @@ class Redactor:
         self._cleaners: list[Cleaner] = []
         known = os.environ if environment is None else environment
         for name, value in known.items():
-            if _KEY_VARIABLE.search(name) and len(value) >= _SHORTEST_VARIABLE:
+            if names_secret(name) and len(value) >= _SHORTEST_VARIABLE:
                 self._learn(value)
 
     def add(self, what: str | re.Pattern[str] | Cleaner) -> None:

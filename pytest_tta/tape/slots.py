@@ -26,7 +26,7 @@ class Edits:
 
     def __init__(self) -> None:
         self.faults: list[WireFault] = []
-        self.delay = 0.0
+        self.delay: float = 0.0
 
 
 class Slot:
@@ -38,8 +38,8 @@ class Slot:
 
     def __init__(self, recording: Recording | None = None) -> None:
         self.recording = recording
-        self.used = 0
-        self.struck = 0
+        self.used: int = 0
+        self.struck: int = 0
 
     @property
     def is_free(self) -> bool:

@@ -94,7 +94,7 @@ class Tape:
         permit: Permit | None = None,
     ) -> None:
         check_choice("mode", mode, MODES)
-        self.path = files.tape_file(Path(path))
+        self.path: Path = files.tape_file(Path(path))
         self.mode = mode
         self.requests: list[WireRequest] = []
         self._keep_errors = keep_errors

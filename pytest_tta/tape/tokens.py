@@ -168,7 +168,7 @@ class TapedApi:
     def __init__(
         self, api: Api, said: Said, body: Mapping[str, Any], answer: WireAnswer
     ) -> None:
-        self.name = api.name
+        self.name: str = api.name
         self._api = api
         self._said = said
         self._body = body

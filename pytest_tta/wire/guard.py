@@ -11,7 +11,6 @@ import socket
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from pytest_tta.clock import describe
@@ -106,7 +105,7 @@ class Guard:
         self._permits: list[HostRule] = []
         self._placed: list[Placed] = []
         self._told = 0
-        self.is_on = False
+        self.is_on: bool = False
         self.blocked: list[str] = []
 
     def __enter__(self) -> Self:
@@ -147,7 +146,8 @@ class Guard:
             host: Name or address.
             port: The only port that is meant; None for all.
         """
-        rule = replace(parse_rule(f"[{host}]" if ":" in host else host), port=port)
+        named = f"[{host}]" if ":" in host else host
+        rule = parse_rule(named)._replace(port=port)
         self._permits.append(rule)
         try:
             yield

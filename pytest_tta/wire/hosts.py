@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import socket
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,8 +35,7 @@ _WITH_PORT = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>[^:]*))?")
 _HIGHEST_PORT = 65_535
 
 
-@dataclass(frozen=True, slots=True)
-class HostRule:
+class HostRule(NamedTuple):
     """Hosts that a test may talk to.
 
     Attributes:
@@ -72,7 +70,7 @@ class AllowedHosts:
     """
 
     def __init__(self, rules: Iterable[HostRule] = ()) -> None:
-        self.rules = tuple(rules)
+        self.rules: tuple[HostRule, ...] = tuple(rules)
 
     def names(self, host: str) -> bool:
         """Tell whether any rule means a host, whatever its port."""

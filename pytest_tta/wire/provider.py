@@ -235,9 +235,9 @@ class WireExchange:
         self.fault: WireFault | None = None
         self.sent: WireAnswer | None = None
         self.ending: str | None = None
-        self.is_closed = False
-        self.is_forgotten = False
-        self.took = 0.0
+        self.is_closed: bool = False
+        self.is_forgotten: bool = False
+        self.took: float = 0.0
         self._has_head = False
 
     @property

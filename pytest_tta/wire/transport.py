@@ -75,11 +75,11 @@ class Asking:
         self.method: str = request.method
         self.url: Any = request.url
         self.headers: list[tuple[bytes, bytes]] = list(request.headers.raw)
-        self.body = body
+        self.body: bytes = body
         limits: Mapping[str, float | None] = request.extensions.get("timeout") or {}
-        self.timeout = dict(limits)
-        self.at = at
-        self.in_task = in_task
+        self.timeout: dict[str, float | None] = dict(limits)
+        self.at: float = at
+        self.in_task: bool = in_task
 
 
 class Router(Protocol):

@@ -60,8 +60,10 @@ class Wire:
         self._began: float | None = None
         self._tolerated: frozenset[str] = frozenset()
         self._hosts: dict[tuple[str, str], Provider] = {}
-        self.openai = self._provider("wire.openai", "https://api.openai.com", "openai")
-        self.anthropic = self._provider(
+        self.openai: Provider = self._provider(
+            "wire.openai", "https://api.openai.com", "openai"
+        )
+        self.anthropic: Provider = self._provider(
             "wire.anthropic", "https://api.anthropic.com", "anthropic"
         )
         self._providers = [self.openai, self.anthropic]
@@ -104,8 +106,11 @@ class Wire:
     def verify(self) -> list[str]:
         """Return what went wrong: with the script, and with what clients made of it."""
         scripted = [text for one in self._providers for text in one.verify()]
-        found = [one for one in self.audit() if one.kind not in self._tolerated]
-        return [*scripted, *map(str, found)]
+        return [*scripted, *map(str, self.findings())]
+
+    def findings(self) -> list[Finding]:
+        """Return what clients have done wrong and the test does not tolerate."""
+        return [one for one in self.audit() if one.kind not in self._tolerated]
 
     def audit(self) -> list[Finding]:
         """Return what clients have done wrong so far, though nothing failed.

@@ -8,7 +8,17 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.benchmarks import harness, imports, on_redis, runtime, sessions, weight
+from tests.benchmarks import (
+    exploring,
+    harness,
+    imports,
+    on_asgi,
+    on_redis,
+    on_wsgi,
+    runtime,
+    sessions,
+    weight,
+)
 from tests.benchmarks.measure import FULL, QUICK
 from tests.benchmarks.table import (
     NoReferenceError,
@@ -29,9 +39,12 @@ __all__ = ["SECTIONS", "main"]
 SECTIONS = (
     runtime.ROWS,
     on_redis.ROWS,
+    on_asgi.ROWS,
+    on_wsgi.ROWS,
     weight.ROWS,
     imports.ROWS,
     harness.ROWS,
+    exploring.ROWS,
     sessions.ROWS,
 )
 

@@ -15,7 +15,7 @@ from pytest_tta import FaultPlan, Harness, VirtualClock
 from pytest_tta.properties import attempts_bounded, fault_plans
 from tests.benchmarks.measure import calling, race
 from tests.benchmarks.runtime import bare
-from tests.benchmarks.table import Figures, Rows, unbuilt
+from tests.benchmarks.table import Figures, Rows
 from tta_primitives import WorkflowContext, chance
 from tta_primitives.recovery import RetryPrimitive
 
@@ -287,30 +287,3 @@ def properties(pace: Pace) -> Figures:
     floor, ours = (times.seconds(n) / _EXAMPLES * _MICRO for n in ("floor", "ours"))
     note = f"floor {floor:.0f} us, ours {ours:.0f} us an example"
     return Figures(times.ratio("ours", "floor"), note=note)
-
-
-ROWS += [
-    unbuilt(
-        "sweep",
-        "sweep executions (6 sites, 4 faults)",
-        "per CPU second",
-        4000,
-        "pytest_tta.explore:sweep",
-        is_floor=True,
-    ),
-    unbuilt(
-        "exploration",
-        "exploration executions (2 x retry + timeout)",
-        "x looptime",
-        4,
-        "pytest_tta.explore:explore",
-        is_floor=True,
-    ),
-    unbuilt(
-        "simulation",
-        "reset and empty run of the simulation loop",
-        "x asyncio.run",
-        0.1,
-        "pytest_tta.clock:SimulationLoop",
-    ),
-]

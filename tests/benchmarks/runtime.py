@@ -9,7 +9,7 @@ from pytest_tta.trace import TraceRecorder
 from tests.benchmarks import peers
 from tests.benchmarks.measure import awaiting, calling, race
 from tests.benchmarks.peers import compared, raced
-from tests.benchmarks.table import Figures, Rows, unbuilt
+from tests.benchmarks.table import Figures, Rows
 from tta_primitives import (
     MapPrimitive,
     ParallelPrimitive,
@@ -17,7 +17,7 @@ from tta_primitives import (
     WorkflowContext,
     step,
 )
-from tta_primitives.door import Observer, listening
+from tta_primitives.door import Observer, listening, remove_observer
 from tta_primitives.performance import CachePrimitive
 from tta_primitives.recovery import (
     BulkheadPrimitive,
@@ -306,6 +306,52 @@ def observer_recorder(pace: Pace) -> Figures:
     return _per_span(TraceRecorder, pace)
 
 
+@ROWS.row("prometheus", "with Prometheus, per step", "x bare", 20)
+def with_prometheus(pace: Pace) -> Figures:
+    """Race a step that is counted, for several processes to be scraped as one."""
+    from prometheus_client import CollectorRegistry
+
+    from tta_primitives.observability import metrics
+
+    counted = metrics.start("bench", port=0, registry=CollectorRegistry())
+    # It listens in its own block alone.
+    remove_observer(counted.observer)
+    blocks = {
+        "bare": awaiting(bare, 1),
+        "counted": _heard(lambda: counted.observer),
+        "by hand": awaiting(_counted_by_hand(), 1),
+    }
+    try:
+        times = race(blocks, pace)
+    finally:
+        counted.shutdown()
+    by_hand = times.ratio("by hand", "bare")
+    others: dict[str, float | None] = {"prometheus_client by hand": by_hand}
+    return Figures(times.ratio("counted", "bare"), others)
+
+
+def _counted_by_hand() -> Callable[[Any], Any]:
+    """Return a function with the same metrics, in memory and bound beforehand."""
+    from prometheus_client import CollectorRegistry, Gauge, Histogram
+
+    registry = CollectorRegistry()
+    labels = ["path", "status"]
+    histogram = Histogram("seconds", "Durations.", labels, registry=registry)
+    seconds = histogram.labels("step", "ok")
+    running = Gauge("running", "Running.", ["path"], registry=registry).labels("step")
+
+    async def call(value: Any) -> Any:
+        began = asyncio.get_running_loop().time()
+        running.inc()
+        try:
+            return await bare(value)
+        finally:
+            running.dec()
+            seconds.observe(asyncio.get_running_loop().time() - began)
+
+    return call
+
+
 @ROWS.row("context", "context creation", "x bare", 6)
 def context_creation(pace: Pace) -> Figures:
     """Race making a context with a bare await."""
@@ -389,19 +435,82 @@ def misses_values(_pace: Pace) -> Figures:
     return _missing_together(1)
 
 
-ROWS += [
-    unbuilt(
-        "prometheus",
-        "with Prometheus, per step",
-        "x bare",
-        20,
-        "tta_primitives.observability:initialize_observability",
-    ),
-    unbuilt(
-        "otel",
-        "with OpenTelemetry SDK spans, per step",
-        "x the SDK span",
-        1.3,
-        "tta_primitives.observability:initialize_observability",
-    ),
-]
+def _tracer(*, is_sampled: bool = True) -> Any:
+    """Return a tracer of the SDK whose spans are batched and thrown away."""
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import (
+        BatchSpanProcessor,
+        SpanExporter,
+        SpanExportResult,
+    )
+    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
+
+    class Nowhere(SpanExporter):
+        def export(self, spans: Any) -> Any:
+            return SpanExportResult.SUCCESS
+
+    sampler = ALWAYS_ON if is_sampled else ALWAYS_OFF
+    provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(Nowhere(), max_queue_size=1 << 16))
+    return provider.get_tracer("tta_primitives")
+
+
+def _traced(tracer: Any, steps: int) -> Block:
+    """Return the block of a chain while its spans are made."""
+    from tta_primitives.observability import Redactor
+    from tta_primitives.observability.spans import Spans
+
+    observer = Spans(tracer, Redactor(), content_length=0)
+    chain: Any = executing(SequentialPrimitive(*[step(bare)] * steps))
+
+    async def block(count: int) -> float:
+        with listening(observers=(observer,)):
+            taken: float = await chain(count)
+            return taken
+
+    return block
+
+
+def _span_by_hand(tracer: Any) -> Block:
+    """Return the block of a span as one writes it, with the attributes of ours."""
+    about = {"tta.path": "sequential/bare", "tta.primitive": "StepPrimitive"}
+
+    async def traced(value: Any) -> Any:
+        with tracer.start_as_current_span("bare", attributes=about):
+            return await bare(value)
+
+    many: Any = awaiting(traced, 1)
+
+    async def block(count: int) -> float:
+        with tracer.start_as_current_span("sequential"):
+            taken: float = await many(count)
+            return taken
+
+    return block
+
+
+@ROWS.row("otel", "with OpenTelemetry SDK spans, per step", "x the SDK span", 1.3)
+def otel(pace: Pace) -> Figures:
+    """Race steps whose spans are made with a function that makes its own."""
+    tracer = _tracer()
+    blocks = {
+        "by hand": _span_by_hand(tracer),
+        "two": _traced(tracer, 2),
+        "twelve": _traced(tracer, 12),
+    }
+    return Figures(race(blocks, pace).extra_ratio("twelve", "two", "by hand") / 10)
+
+
+@ROWS.row("otel-unsampled", "the same, where the trace is not sampled", "x bare", 25)
+def otel_unsampled(pace: Pace) -> Figures:
+    """Race steps that make no span, because the root of their run makes none."""
+    tracer = _tracer(is_sampled=False)
+    blocks = {
+        "bare": awaiting(bare, 1),
+        "two": _traced(tracer, 2),
+        "twelve": _traced(tracer, 12),
+        "by hand": _span_by_hand(tracer),
+    }
+    times = race(blocks, pace)
+    ours = times.extra_ratio("twelve", "two", "bare") / 10
+    return Figures(ours, {"a span by hand": times.ratio("by hand", "bare")})

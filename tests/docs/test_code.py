@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import re
 import shlex
 import shutil
+import sys
 import tomllib
 from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, OutputChecker
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from tests.docs.pages import pages
 from tests.repository.source import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.docs.conftest import Results, Shell
     from tests.docs.pages import Block, Page
 
 PAGES = pages()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-KNOWN_LANGUAGES = {"console", "ini", "mermaid", "python", "sh", "text", "toml"}
+
+
+def documents(text: str) -> list[object]:
+    """Return the documents of a YAML file."""
+    return list(yaml.safe_load_all(text))
+
+
+DATA = {"json": json.loads, "toml": tomllib.loads, "yaml": documents}
+KNOWN_LANGUAGES = {"console", "ini", "mermaid", "python", "sh", "text", *DATA}
 PROGRAMS = {"git", "pip", "pytest", "python", "python3"}
+HOSTS = {"celery", "gunicorn", "rq", "taskiq", "uvicorn"}
 
 
 def with_blocks(*languages: str) -> list[object]:
@@ -89,8 +101,10 @@ def check_command(words: list[str]) -> None:
     """Check what a command line names, as far as that can be known here."""
     program, *arguments = words
     name = program.rpartition("/")[2]
-    assert name in PROGRAMS
-    assert name in {"python", "pip"} or shutil.which(name), program
+    assert name in PROGRAMS | HOSTS
+    beside = str(Path(sys.executable).parent)
+    known = shutil.which(name) or shutil.which(name, path=beside)
+    assert name in {"python", "pip"} or known, program
     if arguments[:1] == ["-m"]:
         assert importlib.util.find_spec(arguments[1]), arguments
     for argument in arguments:
@@ -98,6 +112,13 @@ def check_command(words: list[str]) -> None:
         if extras:
             known = set(PROJECT["optional-dependencies"])
             assert set(extras[2].split(",")) <= known
+
+
+@pytest.mark.parametrize("page", with_blocks(*DATA))
+def test_data_of_a_page_can_be_read(page: Page) -> None:
+    """What a reader is to copy into a configuration is well formed."""
+    for block in page.of(*DATA):
+        assert DATA[block.language](block.text)
 
 
 @pytest.mark.parametrize("page", [pytest.param(p, id=p.name) for p in PAGES])

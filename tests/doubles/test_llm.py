@@ -850,3 +850,13 @@ def test_its_primitive_is_a_primitive_like_others(llm):
     assert (model.name, model.children()) == ("model", ())
     with pytest.raises(ValueError, match="name='a/b' must be a non-empty text"):
         llm.primitive("a/b")
+
+
+def test_the_double_itself_is_no_step_and_says_what_is(llm):
+    """Whoever passes the double where a model goes is told of primitive()."""
+    wanted = (
+        r"^<LLMDouble rules=0 calls=0> cannot be a step of a workflow; use what its "
+        r"method primitive\(\) returns$"
+    )
+    with pytest.raises(TypeError, match=wanted):
+        RetryPrimitive(llm)

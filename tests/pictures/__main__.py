@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.pictures import layouts, scenes
+from tests.pictures import layouts, scenes, workflows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,10 +16,12 @@ __all__ = ["FOLDER", "PICTURES", "main"]
 FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
 
 PICTURES: dict[str, Callable[[], str]] = {
+    "answer": workflows.answer,
     "breaker": lambda: scenes.breaker().drawn(),
     "breaker-states": lambda: layouts.breaker_states().drawn(),
     "bulkhead": lambda: scenes.bulkhead().drawn(),
     "cache": lambda: scenes.cache().drawn(),
+    "coverage": workflows.covered,
     "fallback": lambda: scenes.fallback().drawn(),
     "hedge": lambda: scenes.hedge().drawn(),
     "parallel": lambda: scenes.parallel().drawn(),
@@ -28,6 +30,7 @@ PICTURES: dict[str, Callable[[], str]] = {
     "retry": lambda: scenes.retry().drawn(),
     "saga": lambda: scenes.saga().drawn(),
     "single-flight": lambda: scenes.single_flight().drawn(),
+    "support": workflows.support,
     "timeout": lambda: scenes.timeout().drawn(),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -97,6 +98,42 @@ def test_a_task_left_running_fails_at_the_end() -> None:
         Harness() as tta,
     ):
         tta.run(step(forget), "x")
+
+
+def test_a_task_that_was_cancelled_is_not_left_running() -> None:
+    """It ends with its loop, whether somebody awaits it or not."""
+
+    async def cancels(url: str) -> str:
+        task = asyncio.create_task(asyncio.sleep(60))
+        await asyncio.sleep(0)
+        task.cancel()
+        return url
+
+    with Harness() as tta:
+        assert tta.run(step(cancels), "x") == "x"
+
+
+def test_a_task_that_swallows_its_cancellation_is_left_running() -> None:
+    """That somebody cancelled it does not end it."""
+    kept = []
+
+    async def stubborn() -> None:
+        """Go on, until it is told again."""
+        for _ in range(2):
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+
+    async def cancels(url: str) -> str:
+        kept.append(asyncio.create_task(stubborn(), name="stubborn"))
+        await asyncio.sleep(0)
+        kept[0].cancel()
+        return url
+
+    with (
+        pytest.raises(HarnessError, match="left running: task stubborn"),
+        Harness() as tta,
+    ):
+        tta.run(step(cancels), "x")
 
 
 def test_a_generator_that_was_left_is_closed_by_the_loop_and_nobody_else() -> None:

@@ -187,6 +187,7 @@ def test_what_the_plugin_offers_is_listed(pytester: pytest.Pytester) -> None:
             "tta_clock -- *",
             "    The virtual clock of this test: *",
             "tta_faults -- *",
+            "tta_fleet -- *",
             "tta_llm -- *",
             "tta_trace -- *",
         ]

@@ -8,6 +8,14 @@ from importlib.metadata import distribution, distributions
 from pathlib import Path
 
 PACKAGES = {"tta_primitives", "pytest_tta"}
+NEEDED = {
+    "pytest_tta/py.typed",
+    "pytest_tta/report/html/page.css",
+    "pytest_tta/report/html/page.html",
+    "pytest_tta/report/html/script/main.js",
+    "tta_primitives/py.typed",
+}
+"""What is no Python, and must have come along."""
 BESIDE = {"pip", "setuptools", "wheel"}
 """What a new virtual environment may hold by itself."""
 
@@ -23,7 +31,7 @@ def problems() -> list[str]:
     return [
         *(f"it brought {name} with it" for name in sorted(others)),
         *(f"{name} is not a package of ours" for name in top - PACKAGES),
-        *(f"{n}/py.typed is missing" for n in PACKAGES if f"{n}/py.typed" not in held),
+        *(f"{name} is missing" for name in sorted(NEEDED - held)),
         *([] if installed(runtime.__file__) else ["it was imported from elsewhere"]),
         *(["its entry point is missing"] if "tta" not in entry_points() else []),
     ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib
 import types
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.repository import api
 from tests.repository.source import PACKAGES, Module, functions, modules
 
 if TYPE_CHECKING:
@@ -102,3 +104,67 @@ def test_no_function_is_longer_than_a_screen(module: Module) -> None:
 def test_pytest_leaves_the_runtime_as_it_is(module: Module) -> None:
     """One word keeps a wheel's runtime from being rewritten in users' tests."""
     assert "PYTEST_DONT_REWRITE" in (ast.get_docstring(module.tree) or "")
+
+
+def test_names_and_signatures_are_those_that_were_reviewed() -> None:
+    """What users may call changes on purpose, in a file that a reviewer reads."""
+    reviewed = api.FILE.read_text("utf-8").splitlines()
+    now = api.api().splitlines()
+    changed = list(difflib.unified_diff(reviewed, now, "reviewed", "now", "", "", 0))
+    assert changed == [], f"if this is on purpose: {api.COMMAND}"
+
+
+class Base:
+    """Stands for a private base class."""
+
+    def inherited(self, value: str = "a") -> None:
+        """Do nothing."""
+
+
+class Toy(Base):
+    """Stands for a public class."""
+
+    size: int = 3
+
+    async def run(self, first: int, /, *rest: str, limit: float | None = None) -> str:
+        """Return nothing of worth."""
+        return f"{first}{rest}{limit}"
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return ""
+
+    def _private(self) -> None:
+        """Is not shown."""
+
+
+def toy(function: object = repr, *, types: tuple[type, ...] = (int, str)) -> None:
+    """Do nothing."""
+
+
+def test_line_of_a_function_has_its_defaults() -> None:
+    """A default is written so that no run and no interpreter changes it."""
+    assert api.lines_of("toy", toy) == [
+        (
+            "def toy(function: object = repr, *, types: tuple[type, ...] = (int, str))"
+            " -> None"
+        )
+    ]
+
+
+def test_lines_of_a_class_have_what_is_inherited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What private bases bring is shown, what is private is not."""
+    monkeypatch.setattr(api, "OURS", (__name__,))
+    assert api.lines_of("Toy", Toy) == [
+        "class Toy(Base)",
+        (
+            "    async def run(self, first: int, /, *rest: str, "
+            "limit: float | None = None) -> str"
+        ),
+        "    def inherited(self, value: str = 'a') -> None",
+        "    name: str (property)",
+        "    size: int",
+    ]

@@ -11,6 +11,8 @@ import pytest
 
 from tests.repository.source import PACKAGES, ROOT, Module, imports, modules
 
+# An integration is imported by those who have its library, and by nobody else.
+INTEGRATIONS = "tta_primitives.integrations."
 STANDARD_LIBRARY = sys.stdlib_module_names | {"__main__", "__mp_main__"}
 
 
@@ -89,18 +91,32 @@ def test_the_runtime_imports_neither_pytest_nor_the_plugin() -> None:
     assert found == set()
 
 
-@pytest.mark.parametrize(
-    "module", modules("tta_primitives"), ids=[m.name for m in modules("tta_primitives")]
-)
+RUNTIME = modules("tta_primitives")
+CORE = [m for m in RUNTIME if not m.name.startswith(INTEGRATIONS)]
+THIN = [m for m in RUNTIME if m.name.startswith(INTEGRATIONS)]
+
+
+@pytest.mark.parametrize("module", CORE, ids=[m.name for m in CORE])
 def test_the_runtime_imports_only_the_standard_library(module: Module) -> None:
     """Third-party packages are imported where they are used, never at the top."""
     outermost = {n.split(".")[0] for n in imports(module, inside_functions=False)}
     assert outermost - STANDARD_LIBRARY - {"tta_primitives"} == set()
 
 
+def test_nothing_below_an_integration_imports_one() -> None:
+    """The runtime does not know which hosts it runs in."""
+    found = {
+        (module.name, name)
+        for module in CORE
+        for name in imports(module)
+        if name.startswith(INTEGRATIONS)
+    }
+    assert found == set()
+
+
 def test_the_whole_runtime_loads_without_site_packages() -> None:
     """Every module loads in an interpreter that has only the standard library."""
-    names = [module.name for module in modules("tta_primitives")]
+    names = [module.name for module in CORE]
     code = f"""
 import importlib, json, sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -109,7 +125,27 @@ for name in {names!r}:
 print(json.dumps(sorted({{name.split(".")[0] for name in sys.modules}})))
 """
     loaded = set(run(code, "-I", "-S"))
-    assert loaded - STANDARD_LIBRARY == ({"tta_primitives"} if names else set())
+    assert loaded - STANDARD_LIBRARY == {"tta_primitives"}
+
+
+@pytest.mark.parametrize("module", THIN, ids=[m.name for m in THIN])
+def test_an_integration_without_its_library_says_what_to_install(
+    module: Module,
+) -> None:
+    """One sentence names the module and the command, instead of a bare traceback."""
+    code = f"""
+import importlib, json, sys
+sys.path.insert(0, {str(ROOT)!r})
+try:
+    importlib.import_module({module.name!r})
+except ModuleNotFoundError as error:
+    print(json.dumps([str(error)]))
+else:
+    print(json.dumps([]))
+"""
+    for sentence in run(code, "-I", "-S"):
+        assert sentence.startswith(f"{module.name} needs "), sentence
+        assert "pip install 'tta-dev-primitives[" in sentence
 
 
 @pytest.mark.parametrize(

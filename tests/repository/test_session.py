@@ -47,7 +47,8 @@ def test_long_tests_are_left_out_unless_asked_for(
 ) -> None:
     """A plain `pytest` stays short, and `-m long` runs what it left out."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_asyncio.plugin")
+    plugins = "pytest_asyncio.plugin,pytest_tta.plugin"  # Those that it has options of.
+    monkeypatch.setenv("PYTEST_PLUGINS", plugins)
     pytester.makepyprojecttoml((ROOT / "pyproject.toml").read_text("utf-8"))
     test = pytester.makepyfile(
         "import pytest\n@pytest.mark.long\ndef test_soak():\n    pass\n"

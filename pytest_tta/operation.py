@@ -1,0 +1,73 @@
+"""An operation of the outside, in a double that a test has written itself."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from types import TracebackType
+
+__all__ = ["op"]
+
+
+class op:  # noqa: N801 - used as a function is: `await op("db.read")`
+    """Stand for something outside, such as a query, that takes an unknown time.
+
+    In a double, awaited before the effect, or entered around it:
+
+        async def read(self, key):
+            await op("db.read")
+            return self.rows.get(key)
+
+        async def charge(self, order, amount):
+            async with op("bank.charge"):
+                self.charges.append((order, amount))
+
+    Usually it lets others run once and takes no time. While a test is explored it is a
+    call site: its completion comes when the schedule says, and faults strike it. Only
+    around an effect can the answer be lost after the effect.
+
+    Args:
+        label: The site: what it is, and of whom, such as `db.read`.
+    """
+
+    __slots__ = ("_held", "_options", "label")
+
+    def __init__(self, label: str = "op") -> None:
+        if not isinstance(label, str) or not label:
+            msg = f"label={label!r} must be a text, such as 'db.read'"
+            raise TypeError(msg)
+        self.label: str = label
+        self._held: Any = None
+        self._options: dict[str, bool] = {}
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> None:
+        # The effect comes after it, so that no answer can be lost here.
+        self._options = {"around": False}
+        async with self:
+            pass
+
+    async def __aenter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        site = getattr(loop, "site", None)
+        if site is None:
+            operation = getattr(loop, "operation", None)
+            await (asyncio.sleep(0) if operation is None else operation(self.label))
+            return
+        self._held = site(self.label, **self._options)
+        await self._held.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            await held.__aexit__(kind, error, trace)
