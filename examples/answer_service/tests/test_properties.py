@@ -17,6 +17,7 @@ from examples.answer_service.corpus import Passage
 from examples.answer_service.search import Evidence, Match
 from pytest_tta import FaultPlan, FaultRule, Harness, MockPrimitive
 from pytest_tta.faults import fail, hang, lost_ack, nth, slow
+from tta_primitives import step
 from tta_primitives.recovery import FallbackPrimitive, RetryPrimitive
 
 if TYPE_CHECKING:
@@ -42,10 +43,16 @@ mishaps = st.lists(
 )
 
 
-def service(model: MockPrimitive) -> WorkflowPrimitive[str, Answer]:
+@step(name="search")
+def found(question: str) -> Evidence:
+    """Find the same passage for every question."""
+    return Evidence(question, (MATCH,))
+
+
+def service(tta: Harness) -> WorkflowPrimitive[str, Answer]:
     """Return the real workflow between a scripted search and a scripted model."""
-    found = MockPrimitive("search", side_effect=lambda q: Evidence(q, (MATCH,)))
-    return build_workflow(search=found, model=model)
+    tta.llm.reply("From the model.").always().optional()
+    return build_workflow(search=found, model=tta.llm.primitive("model"))
 
 
 def plan_of(mishaps: list[Fault | None]) -> FaultPlan:
@@ -59,9 +66,8 @@ def plan_of(mishaps: list[Fault | None]) -> FaultPlan:
 @given(mishaps=mishaps, seed=st.integers(0, 1000))
 def test_everybody_is_answered_in_time(mishaps: list[Fault | None], seed: int) -> None:
     """Whatever the model does, there is an answer within 20 s and after 4 calls."""
-    model = MockPrimitive("model", return_value="From the model.")
     with Harness(seed=seed, faults=plan_of(mishaps)) as tta:
-        result = tta.run(service(model), "How do I test a retry?")
+        result = tta.run(service(tta), "How do I test a retry?")
 
         assert result.text in {"From the model.", "Test it in virtual time."}
         assert tta.elapsed <= 20.0
@@ -75,10 +81,9 @@ def test_fallback_answers_if_and_only_if_the_retries_are_used_up(
 ) -> None:
     """Up to three failures are ridden out; a fourth is the end of the model's turn."""
     outcomes = [OSError("down")] * failures
-    model = MockPrimitive("model", return_value="From the model.")
     plan = plan_of([fail(error) for error in outcomes])
     with Harness(seed=seed, faults=plan) as tta:
-        result = tta.run(service(model), "How do I test a retry?")
+        result = tta.run(service(tta), "How do I test a retry?")
 
         expected = "model" if failures <= 3 else "extract"
         assert result.answered_by == expected

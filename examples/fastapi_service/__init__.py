@@ -1,0 +1,1 @@
+"""An HTTP service on FastAPI: contexts, deadlines, probes, streams, a clean end."""

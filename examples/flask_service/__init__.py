@@ -1,0 +1,1 @@
+"""Shipping quotes over HTTP with Flask: one event loop behind synchronous views."""
