@@ -55,25 +55,43 @@ if os.environ.get("TTA_DOCS_ONLINE") == "1":
         "hypothesis": ("https://hypothesis.readthedocs.io/en/latest", None),
     }
 
-_FOREIGN = [*sorted(sys.stdlib_module_names), "_pytest", "hypothesis", "pytest"]
+_FOREIGN = [
+    *sorted(sys.stdlib_module_names),
+    *(
+        "_pytest",
+        "annotated_types",
+        "celery",
+        "cryptography",
+        "fastapi",
+        "flask",
+        "hypothesis",
+    ),
+    *("opentelemetry", "prometheus_client", "pydantic", "pydantic_settings"),
+    *("pytest", "redis", "rq", "sqlalchemy", "starlette", "taskiq", "taskiq_redis"),
+]
 # Names that are imported for type checkers alone, so that Sphinx sees no more than the
 # name; and short names of types that stand in a signature and need no page.
 _BARE = (
-    "Algorithm|AnyOrder|AnyPrimitive|AnyStep|Api|Asked|Asking|BackoffStrategy|"
-    "Began|CallT_co|Chooser|Cleaner|Condition|Connect|Context|Cost|Delay|"
-    "Description|Ending|Entry|ErrorFilter|ErrorSource|FallbackOptions|FindingKind|"
-    "FinishReason|Forward|Gate|Holder|Item|Jitter|Key|KeySource|LLMInput|"
-    "LLMOptions|Limit|Need|No|OnIncomplete|Open|OpenAIApi|Operand|Part|Permit|"
-    "Place|Predicate|PrimitiveCall|RecordMode|Recording|Redis|Reply|Result|"
-    "RetryOptions|Row|Schema|Scope|SearchStrategy|Spoken|Status|TapeExchange|"
-    "Timeline|Ts|UnboundStep|Wire|WireAnswer|WireFault|WireRequest|WireStrike|"
-    "Written|timedelta"
+    "ASGIApp|ConditionOptions|WSGIApp|"
+    "APIRouter|AckableMessage|Algorithm|AnyOrder|AnyPrimitive|AnyStep|Api|App|Asked|"
+    "Asking|AsyncBroker|AsyncSession|BackoffStrategy|Began|Broken|CallT_co|Chooser|"
+    "Cleaner|ClientKey|ClockMark|CollectorRegistry|Condition|Connect|Context|Cost|"
+    "Delay|Description|Ending|EngineSettings|Entry|ErrorFilter|ErrorSource|"
+    "ExplorationError|FallbackOptions|Fate|FaultKind|FindingKind|FinishReason|"
+    "Forward|Future|Gate|HarnessMark|Holder|Item|Jitter|Job|Key|KeySource|Kind|"
+    "LLMInput|LLMOptions|Lifespan|Limit|LogFormat|LoopCore|Mode|Need|Nested|No|Node|"
+    "OnIncomplete|Open|OpenAIApi|Operand|Outcome|Part|Path|Permit|Place|Plan|Policy|"
+    "Predicate|PrimitiveCall|Queue|RecordMode|RecorderMark|Recording|Redis|Reply|"
+    "Result|RetryOptions|Row|Schema|Scope|SearchStrategy|Served|Session|SessionMaker|"
+    "Shape|SimulationLoop|Spoken|Starlette|Status|TapeExchange|Theme|Timeline|Tree|Ts|"
+    "UnboundStep|Via|WSGIEnvironment|Wire|WireAnswer|WireFault|WireRequest|"
+    "WireStrike|Workflow|Written|timedelta"
 )
 nitpick_ignore_regex = [
     ("py:.*", rf"({'|'.join(_FOREIGN)})(\..*)?"),
     ("py:.*", rf"(\w+\.)*({_BARE})"),
     # Parts of a base class that is written as text.
-    ("py:.*", r"list\[Result\]|(Async)?Iterable\[Item\].*|tuple\[str"),
+    ("py:.*", r"list\[Result\]|(Async)?Iterable\[Item\].*|(dict|tuple)\[str"),
     ("py:.*", r"(Sequence\[)?WorkflowPrimitive\[Any"),
     # The alias LLMInput, spelled out.
     ("py:.*", r"str \| LLMRequest \| .*"),
