@@ -21,6 +21,7 @@ from pytest_tta.clock.timeline import to_ns
 
 if TYPE_CHECKING:
     import socket
+    import weakref
     from collections.abc import Awaitable, Callable, Iterable
 
     from pytest_tta.clock.clock import VirtualClock
@@ -35,7 +36,6 @@ _real_time: Callable[[], float] = REAL["monotonic"]
 _RESOLUTION = time.get_clock_info("monotonic").resolution
 _FINE_RESOLUTION = 1e-10
 _CLEANING_ROUNDS = 3
-
 _INTERNALS: dict[type, tuple[str, ...]] = {
     asyncio.SelectorEventLoop: (
         "_add_reader",
@@ -94,6 +94,7 @@ class VirtualLoop(LoopCore, asyncio.SelectorEventLoop):  # pyright: ignore[repor
 
     # Parts of asyncio's loop that the stubs do not show.
     _clock_resolution: float
+    _asyncgens: weakref.WeakSet[Any]
     _default_executor: concurrent.futures.ThreadPoolExecutor | None
     _ssock: socket.socket | None
     _csock: socket.socket | None
@@ -187,6 +188,11 @@ class VirtualLoop(LoopCore, asyncio.SelectorEventLoop):  # pyright: ignore[repor
 
     def run_until_complete(self, future: Awaitable[_T]) -> _T:  # type: ignore[override]
         """Run until `future` is done; a clock's error leaves no task behind."""
+        if getattr(future, "cr_code", None) in _LAST_LOOKS and self._is_bare:
+            # It looks, finds nothing and returns, for which no loop has to run.
+            with suppress(StopIteration):
+                future.send(None)  # type: ignore[attr-defined]
+            return None  # type: ignore[return-value]
         first = self._numbering.born
         main = asyncio.ensure_future(future, loop=self)
         if main is not future:
@@ -204,6 +210,17 @@ class VirtualLoop(LoopCore, asyncio.SelectorEventLoop):  # pyright: ignore[repor
                 main.exception()
             if self._policy is not None:
                 self._policy.clock.loop_stopped()
+
+    @property
+    def _is_bare(self) -> bool:
+        """Whether nothing is left that a further round could do anything for."""
+        return not (
+            self._ready
+            or self._scheduled
+            or self._asyncgens
+            or self._default_executor is not None
+            or self.asking.outside
+        )
 
     def _leave_test(
         self, main: asyncio.Future[Any], first: int, error: ClockError
@@ -368,6 +385,15 @@ class VirtualLoop(LoopCore, asyncio.SelectorEventLoop):  # pyright: ignore[repor
     def _write_to_self(self) -> None:
         self.woken = True
         super()._write_to_self()  # type: ignore[misc]
+
+
+# What a runner asks of a loop before it closes it, each in a run of its own.
+_LAST_LOOKS = frozenset(
+    {
+        asyncio.BaseEventLoop.shutdown_asyncgens.__code__,
+        VirtualLoop.shutdown_default_executor.__code__,
+    }
+)
 
 
 async def _all_done(futures: Iterable[asyncio.Future[Any]]) -> None:
