@@ -11,6 +11,7 @@ from pytest_tta.coverage.collector import Collector, install
 from pytest_tta.coverage.data import CoverageData
 from pytest_tta.coverage.settings import CoverageSettings, read_coverage_settings
 from pytest_tta.coverage.table import table
+from pytest_tta.writing import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -75,8 +76,7 @@ class CoverageSession:
         self._data.exclude(self._settings.exclude)
         for name in self._settings.files:
             path = Path(self._config.invocation_params.dir, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(self._data.to_json(), "utf-8")
+            write_whole(path, self._data.to_json())
         if self._is_under and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+from pytest_tta.writing import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,13 +108,7 @@ class FailureStore:
         kept = {"tta_failure": _FORMAT, "test": self._test, **stored._asdict()}
         del kept["path"]
         text = json.dumps(kept, indent=2) + "\n"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        written = stored.path.with_suffix(f".{os.getpid()}.new")
-        try:
-            written.write_text(text, encoding="utf-8")
-            written.replace(stored.path)
-        finally:
-            written.unlink(missing_ok=True)
+        write_whole(stored.path, text)
 
 
 def _load(path: Path) -> Stored:

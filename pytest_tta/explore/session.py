@@ -34,6 +34,7 @@ from pytest_tta.report.facts import facts
 from pytest_tta.report.progress import progress_on, watching
 from pytest_tta.report.sections import trace_text
 from pytest_tta.session import asks, hide_our_frames, is_async
+from pytest_tta.writing import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -311,9 +312,8 @@ class Exploration:
                 test_file=str(item.path),
                 test_name=".".join([*classes, name]),
             )
-            folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{self._certificate_name(item)}_certificate.py"
-            path.write_text(source, encoding="utf-8")
+            write_whole(path, source)
         except (OSError, ValueError) as error:
             return str(error)
         return f"wrote {path}"

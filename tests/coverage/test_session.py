@@ -152,6 +152,16 @@ def test_ini_file_says_the_same(project: pytest.Pytester, run: Run) -> None:
     assert plain["totals"] == {"outcomes": 3, "tests": 2, "with_sweep": 2}
 
 
+def test_file_is_replaced_as_a_whole(project: pytest.Pytester, run: Run) -> None:
+    """Whoever reads the earlier file meanwhile never sees half of another."""
+    path, held = project.path / "found.json", project.path / "held.json"
+    path.write_text("before", "utf-8")
+    held.hardlink_to(path)
+    run("--tta-cov", "--tta-cov-report=json:found.json")
+    assert held.read_text("utf-8") == "before"
+    assert json.loads(path.read_text("utf-8"))["totals"]["outcomes"] > 0
+
+
 def test_comment_leaves_out(project: pytest.Pytester, run: Run) -> None:
     """`# tta: no cover` takes a node out of the figures, or some of its outcomes."""
     shop = SHOP.replace('named("till")', 'named("till")  # tta: no cover(exhausted)')

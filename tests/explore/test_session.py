@@ -524,6 +524,19 @@ def test_a_finding_is_written_down_as_a_plain_test(
     plain.stdout.fnmatch_lines(["*overtaken*"])
 
 
+def test_a_certificate_is_replaced_as_a_whole(
+    pytester: pytest.Pytester, run: Run
+) -> None:
+    """Whoever runs the earlier one meanwhile never sees half of another."""
+    pytester.makepyfile(test_race=HEAD + RACES)
+    path, held = (pytester.path / name for name in ("test_race_certificate.py", "held"))
+    path.write_text("# before\n", "utf-8")
+    held.hardlink_to(path)
+    run(*EXPLORE, "--tta-certificate=.")
+    assert held.read_text("utf-8") == "# before\n"
+    assert "overtaken" in path.read_text("utf-8")
+
+
 def test_what_no_plain_test_sees_is_said(pytester: pytest.Pytester, run: Run) -> None:
     """A cancellation from outside comes at no latency."""
     pytester.makepyfile(
