@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_tta.explore.line import from_line, to_line
 from pytest_tta.explore.replay import hash_seed_here, tree_note
 from pytest_tta.explore.report import finding_lines
-from pytest_tta.report.texts import clean
+from pytest_tta.report.texts import clean, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -198,7 +198,7 @@ class Inquiry:
             "verdict": verdict
             and {
                 "kind": verdict.kind,
-                "text": clean(verdict.text),
+                "text": clean(redacted(verdict.text)),
                 "where": verdict.where,
             },
             "line": self._line(found),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pytest_tta.commands import replay_command
-from pytest_tta.report.texts import clean, redacted, safe, shortened
+from pytest_tta.report.texts import clean, redacted, safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +98,7 @@ def properties(node_id: str, record: ItemRecord) -> Iterator[tuple[str, str]]:
     yield "tta_virtual_seconds", f"{record['virtual_seconds']:.9g}"
     if totals:
         names = ", ".join(total["workflow"] for total in totals)
-        yield "tta_workflows", shortened(names, _MOST_TEXT)
+        yield "tta_workflows", safe(names, _MOST_TEXT)
         for name in ("calls", "retries", "faults"):
             yield f"tta_{name}", str(sum(total[name] for total in totals))
     explored = record.get("exploration")

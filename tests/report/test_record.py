@@ -406,6 +406,15 @@ def test_properties_are_texts_of_one_line() -> None:
         }
 
 
+def test_properties_have_no_secrets() -> None:
+    """A name made of what a test was given is no place to read a key in."""
+    key = "sk-" + "proj-0123456789abcdef"
+    with Harness() as tta:
+        tta.run(make().named(f"ask {key}"), "q")
+        told = dict(properties("test_it", facts(tta)))
+    assert told["tta_workflows"] == "ask <redacted>"
+
+
 def test_facts_import_nothing_for_what_nobody_asks() -> None:
     """What every test pays for does not load what only files need."""
     code = (

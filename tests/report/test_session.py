@@ -367,6 +367,21 @@ def test_what_exploring_found_is_shown_as_it_was(
     assert explored["verdict"]["kind"] == "invariant"
 
 
+def test_what_exploring_found_has_no_secrets(
+    pytester: pytest.Pytester, run_apart: Run
+) -> None:
+    """Other plugins send `report.tta` wherever they like."""
+    key = "sk-" + "proj-0123456789abcdef"
+    pytester.makeconftest(KEEPS_REPORTS)
+    broken = EXPLORED.replace("an order is paid once", f"paid once with {key}")
+    pytester.makepyfile(HEAD + broken)
+    run_apart("--tta", "--tta-explore", "--tta-failures=none")
+    (told,) = read(pytester, "told.json").values()
+    text = told["exploration"]["verdict"]["text"]
+    assert "paid once with <redacted>" in text
+    assert key not in text
+
+
 def test_coverage_is_part_of_the_report(pytester: pytest.Pytester, run: Run) -> None:
     """With --tta-cov the report has each workflow with its outcomes."""
     pytester.makepyfile(HEAD + GOOD)
