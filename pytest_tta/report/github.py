@@ -36,22 +36,24 @@ def commands(
     root: Path,
     environment: Mapping[str, str],
 ) -> Iterator[str]:
-    """Yield one command for the runner for each failure that the plugin explains.
+    """Yield a command for the runner for each failure that the plugin explains.
+
+    Of very many failures the last command says how many have none.
 
     Args:
         tests: What came of the tests, and where they have failed.
         root: The folder that their files are below.
         environment: Where the runner says which folder files are to be below.
     """
-    count = 0
-    for test, spot in tests:
-        if test["outcome"] not in _BAD or not spot.is_finding:
-            continue
-        count += 1
-        if count > _MOST_ANNOTATIONS:
-            return
+    found = [
+        (test, spot)
+        for test, spot in tests
+        if test["outcome"] in _BAD and spot.is_finding
+    ]
+    folder = _workspace(environment) or root
+    for test, spot in found[:_MOST_ANNOTATIONS]:
         named = {
-            "file": _below_workspace(Path(root, spot.file), environment),
+            "file": _below(folder, Path(root, spot.file)),
             "line": str(spot.line) if spot.line else "",
             "title": f"tta: {test['node_id']}",
         }
@@ -59,11 +61,25 @@ def commands(
             f"{name}={_property(value)}" for name, value in named.items() if value
         )
         yield f"::error {properties}::{_data(_message(test, spot))}"
+    left_out = len(found) - _MOST_ANNOTATIONS
+    if left_out > 0:
+        have = "failure has" if left_out == 1 else "failures have"
+        yield f"::notice title=tta::{left_out:,} more {have} no annotation"
 
 
-def _below_workspace(path: Path, environment: Mapping[str, str]) -> str:
-    workspace = environment.get("GITHUB_WORKSPACE", "")
-    folder = Path(workspace or Path.cwd())
+def _workspace(environment: Mapping[str, str]) -> Path | None:
+    """Return the folder that files are to be below; None if it is gone."""
+    named = environment.get("GITHUB_WORKSPACE", "")
+    if named:
+        return Path(named)
+    try:
+        return Path.cwd()
+    except OSError:
+        # A test has removed the folder that it stood in.
+        return None
+
+
+def _below(folder: Path, path: Path) -> str:
     is_below = path.is_relative_to(folder)
     return safe((path.relative_to(folder) if is_below else path).as_posix(), 1_000)
 

@@ -180,9 +180,29 @@ def test_files_are_below_the_workspace() -> None:
 
 
 def test_annotations_are_not_without_end() -> None:
-    """GitHub shows ten of a step; a log of thousands helps nobody."""
+    """GitHub shows ten of a step; how many the log leaves out is said."""
     many = [finding() for _ in range(300)]
-    assert len(list(github.commands(many, Path("/checkout"), {}))) == 50
+    *shown, last = github.commands(many, Path("/checkout"), {})
+    assert len(shown) == 50
+    assert last == "::notice title=tta::250 more failures have no annotation"
+    *shown, last = github.commands(many[:51], Path("/checkout"), {})
+    assert last == "::notice title=tta::1 more failure has no annotation"
+    assert len(list(github.commands(many[:50], Path("/checkout"), {}))) == 50
+
+
+def test_a_folder_that_is_gone_is_no_workspace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A test may remove the folder that the session stands in: files stay named."""
+    root = tmp_path / "shop"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    try:
+        root.rmdir()
+    except OSError:
+        pytest.skip("this system keeps a folder that somebody stands in")
+    (line,) = github.commands([finding()], root, {})
+    assert line.startswith("::error file=test_a.py,line=3,")
 
 
 def test_no_cell_and_no_block_ends_early() -> None:
