@@ -100,8 +100,10 @@ function ticksOf(scale, from, to, most) {
     if (room < 1 || size <= 0) continue;
     const distance = step(size / room);
     const first = Math.ceil(stretch.from / distance - 1e-9);
-    for (let i = first; i * distance <= stretch.to + distance * 1e-9; i += 1) {
-      ticks.push(Number((i * distance).toPrecision(12)));
+    const last = Math.floor(stretch.to / distance + 1e-9);
+    // Counted from zero: to a number beyond 2 ** 53 one cannot be added.
+    for (let i = 0; i <= last - first; i += 1) {
+      ticks.push(Number(((first + i) * distance).toPrecision(12)));
     }
   }
   return ticks;

@@ -563,7 +563,9 @@ class Timeline {
     const all = ids.length ? ids : [...this.hits];
     if (!all.length) return;
     const at = all.indexOf(this.picked);
-    this.pick(all[(at + by + all.length) % all.length]);
+    // From a call that was not found, the first step back leads to the last that was.
+    const next = at < 0 && by < 0 ? all.length - 1 : at + by;
+    this.pick(all[(next + all.length) % all.length]);
   }
 
   // What people do.

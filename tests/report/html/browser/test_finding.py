@@ -119,6 +119,20 @@ def test_search_marks_the_calls_that_were_found(show) -> None:
     assert len(names(shown)) == 16
 
 
+def test_search_goes_backward_from_a_call_that_was_not_found(show) -> None:
+    """The first step back leads to the last call that was found, not past it."""
+    shown = show(example())
+    shown.press("/")
+    shown.page.keyboard.type("price_history")
+    shown.settle()
+    shown.page.locator(".tree").focus()
+    shown.press("Home", "N")
+    selected = shown.page.locator(".row[aria-selected=true]")
+    assert selected.get_attribute("id") == "call-8"
+    shown.press("N")
+    assert selected.get_attribute("id") == "call-7"
+
+
 def test_keys_go_through_the_tests(show) -> None:
     """j, k and the arrows move in the list, brackets from everywhere; Enter opens."""
     shown = show(example())

@@ -393,3 +393,10 @@ def test_run_of_no_time_at_all_is_drawn(show) -> None:
     assert shown.box("#call-0 .bar")["width"] >= 3
     assert shown.texts(".tick") == ["0 s"]
     assert shown.texts(".summary") == ["1 call · all at one virtual moment"]
+
+
+def test_run_at_the_end_of_all_time_is_drawn(show) -> None:
+    """Where one more is the same number, counting the labels of an axis ends."""
+    late = 2.0**60
+    shown = show(one(span(0, label="late", started_at=late, ended_at=late + 256)))
+    assert labels(shown) == ["late"]
