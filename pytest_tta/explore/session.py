@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import os
 import sys
 import time
-import unittest
-from collections import Counter
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_tta.backends import is_trio
 from pytest_tta.clock.fences import SimulationFence
-from pytest_tta.clock.places import is_library
 from pytest_tta.explore.campaign import Allowance, Records, seed_for
+from pytest_tta.explore.certifying import Certificates
 from pytest_tta.explore.execution import ExplorationError, Subject
 from pytest_tta.explore.failures import FailureStore
 from pytest_tta.explore.hunt import Hunt
@@ -27,20 +23,28 @@ from pytest_tta.explore.inquiry import Inquiry
 from pytest_tta.explore.needed import needed_orders
 from pytest_tta.explore.options import Wanted, wanted_of
 from pytest_tta.explore.quiet import Patched, patched_before, quietly
+from pytest_tta.explore.refusing import (
+    UNEXPLORED,
+    async_fixtures,
+    fail,
+    refuse,
+    why_not,
+    why_not_with,
+)
 from pytest_tta.explore.replay import plan_to_replay
 from pytest_tta.explore.report import UNMARKED
+from pytest_tta.explore.tracebacks import traceback_section
 from pytest_tta.explore.witness import witnessed
 from pytest_tta.report.facts import facts
 from pytest_tta.report.progress import progress_on, watching
 from pytest_tta.report.sections import trace_text
-from pytest_tta.session import asks, hide_our_frames, is_async
-from pytest_tta.writing import write_whole
+from pytest_tta.session import asks, is_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from pytest_tta.explore.options import ExploreSettings
-    from pytest_tta.explore.outcome import Outcome, Verdict
+    from pytest_tta.explore.outcome import Outcome
     from pytest_tta.explore.witness import Witness
     from pytest_tta.harness import Harness
     from pytest_tta.report.progress import Progress
@@ -53,9 +57,6 @@ _WANTED = pytest.StashKey[Wanted]()
 _MARK = pytest.StashKey[Any]()
 _PATCHED = pytest.StashKey[Patched | None]()
 _ASYNC = pytest.StashKey[list[str]]()
-_UNEXPLORED = pytest.StashKey[str]()
-# Where the user's own lines have raised what is told.
-_RAISED = frozenset({"assertion", "error", "invariant", "unhandled error"})
 _NOTHING = Wanted(is_marked=False, sweep=None, schedules=None)
 
 
@@ -77,7 +78,7 @@ class Exploration:
         self._refusal = ""
         self._records: Records | None = None
         self._progress: Progress | None = None
-        self._names: Counter[str] = Counter()
+        self._certificates = Certificates(settings.certificate)
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Begin the file of records, where the reports of all workers arrive."""
@@ -92,8 +93,7 @@ class Exploration:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Split the time over the tests; refuse to replay a plan for several."""
-        names = (getattr(item, "originalname", "") for item in session.items)
-        self._names.update(names)
+        self._certificates.name(session.items)
         if self._plan is not None and len(session.items) > 1:
             msg = (
                 f"--tta-replay executes one test, and {len(session.items)} are "
@@ -132,13 +132,13 @@ class Exploration:
             wanted = (wanted or _NOTHING)._replace(is_marked=True)
         if wanted is None:
             return
-        why = _why_not(item)
+        why = why_not(item)
         if not why:
             item.stash[_WANTED] = wanted
             # Now: while it is made, pytest-asyncio has a fixture look like a sync one.
-            item.stash[_ASYNC] = sorted(_async_fixtures(item))
+            item.stash[_ASYNC] = sorted(async_fixtures(item))
         elif wanted.is_marked:
-            _fail(item, why)
+            fail(item, why)
 
     def begin(self, item: pytest.Item, entered: ItemHarness) -> None:
         """Remember what a test holds before its body begins, if it may be explored.
@@ -169,15 +169,16 @@ class Exploration:
             return
         if not wanted.is_marked:
             if is_async(item):
-                item.stash[_UNEXPLORED] = UNMARKED
+                item.stash[UNEXPLORED] = UNMARKED
             if is_async(item) or not entered.harness.runs:
                 return
         if is_trio(item) or not entered.is_virtual:
             if wanted.is_marked:
-                _fail(item, "its time is not virtual: tta_clock('real'), or trio's")
+                fail(item, "its time is not virtual: tta_clock('real'), or trio's")
             return
         if item.stash[_ASYNC]:
-            _refuse(item, wanted, _async_fixture_text(item.stash[_ASYNC]))
+            why = why_not_with(item.stash[_ASYNC])
+            refuse(item, why, is_marked=wanted.is_marked)
             return
         inquiry = self._inquiry(item, entered, wanted)
         if inquiry is None:
@@ -201,19 +202,19 @@ class Exploration:
         if not isinstance(error.__cause__, SimulationFence):
             # State that survives would survive from test to test as well.
             pytest.fail(str(error), pytrace=False)
-        _refuse(item, wanted, str(error))
+        refuse(item, str(error), is_marked=wanted.is_marked)
         return None
 
     def _tell(self, item: pytest.Item, entered: ItemHarness, inquiry: Inquiry) -> None:
         """Put into the report what was found, and fail the test for it."""
         found = inquiry.found
         told = inquiry.facts()
-        told["certificate"] = self._certify(item, found)
+        told["certificate"] = self._certificates.write(item, found)
         if entered.told is not None:
             entered.told["exploration"] = told
         if found is not None and found.verdict is not None:
             trace = entered.sections or []
-            entered.sections = [*_traceback(item, found.verdict), *trace]
+            entered.sections = [*traceback_section(item, found.verdict), *trace]
             pytest.fail(inquiry.text(), pytrace=False)
         idle = inquiry.hunt.idle
         if idle and _is_swept_by_own_marker(item):
@@ -294,45 +295,13 @@ class Exploration:
         entered.sections = [("tta trace", outlines[0])] if is_news else []
         return witness
 
-    def _certify(self, item: Any, found: Outcome | None) -> str:  # noqa: ANN401 - pytest.Function tells no types
-        """Write down what was found as a plain test, and say where, or why not."""
-        folder = self._settings.certificate
-        if folder is None or found is None:
-            return ""
-        from pytest_tta.explore.certificate import certificate
-
-        name = item.originalname
-        classes = [
-            node.name for node in item.listchain() if isinstance(node, pytest.Class)
-        ]
-        try:
-            source = certificate(
-                found,
-                node_id=item.nodeid,
-                test_file=str(item.path),
-                test_name=".".join([*classes, name]),
-            )
-            path = folder / f"{self._certificate_name(item)}_certificate.py"
-            write_whole(path, source)
-        except (OSError, ValueError) as error:
-            return str(error)
-        return f"wrote {path}"
-
-    def _certificate_name(self, item: Any) -> str:  # noqa: ANN401 - as above
-        """Return a name that no other test of the session has for its certificate."""
-        name: str = item.originalname
-        if self._names[name] > 1:
-            digest = hashlib.sha256(item.nodeid.encode()).hexdigest()[:6]
-            return f"{name}_{digest}"
-        return name
-
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Put into the report of a test why it was not explored."""
         report = yield
-        why = item.stash.get(_UNEXPLORED, "")
+        why = item.stash.get(UNEXPLORED, "")
         if why and call.when == "call":
             report.tta_unexplored = why  # type: ignore[attr-defined]  # read at the end
         return report
@@ -366,81 +335,6 @@ def _counted_apart(node_id: str) -> AbstractContextManager[object]:
     collecting = sys.modules.get("pytest_tta.coverage.collector")
     collector = None if collecting is None else collecting.current()
     return nullcontext() if collector is None else collector.observing(node_id, "sweep")
-
-
-def _traceback(item: pytest.Item, verdict: Verdict) -> list[tuple[str, str]]:
-    """Return the section with the user's lines that led to what broke."""
-    error = verdict.error
-    if error is None or error.__traceback__ is None or verdict.kind not in _RAISED:
-        return []
-    hide_our_frames()
-    if not item.config.getoption("full_trace", default=False):
-        _cut_to_own_frames(error)
-    info = pytest.ExceptionInfo.from_exception(error)
-    return [("tta traceback", str(item.repr_failure(info)))]
-
-
-def _cut_to_own_frames(error: BaseException | None) -> None:
-    """Leave out the frames of libraries, of an error and of those before it."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        own = _own_frames(error.__traceback__)
-        if own is not None:
-            error.__traceback__ = own
-        error = error.__cause__ or error.__context__
-
-
-def _own_frames(trace: TracebackType | None) -> TracebackType | None:
-    """Return a traceback of the user's own frames; None if there is none."""
-    if trace is None:
-        return None
-    rest = _own_frames(trace.tb_next)
-    if is_library(trace.tb_frame.f_code.co_filename):
-        return rest
-    return TracebackType(rest, trace.tb_frame, trace.tb_lasti, trace.tb_lineno)
-
-
-def _why_not(item: pytest.Item) -> str:
-    """Return why a test cannot be explored; empty if it can."""
-    function = getattr(item, "function", None)
-    if function is None or not isinstance(item, pytest.Function):
-        return "only functions and methods that pytest itself calls can be explored"
-    if hasattr(function, "hypothesis"):
-        return (
-            "a test with @given makes its own executions; draw plans in it, or explore "
-            "a test of one example"
-        )
-    if item.cls is not None and issubclass(item.cls, unittest.TestCase):
-        return "a method of a TestCase cannot be explored; write it as a function"
-    return ""
-
-
-def _async_fixtures(item: Any) -> Iterator[str]:  # noqa: ANN401 - as above
-    """Yield the async fixtures that a test's arguments are made of."""
-    info = item._fixtureinfo
-    waiting, seen = list(info.argnames), set()
-    while waiting:
-        name = waiting.pop()
-        definitions = info.name2fixturedefs.get(name)
-        if name in seen or not definitions:
-            continue
-        seen.add(name)
-        made = definitions[-1]
-        function = inspect.unwrap(made.func)
-        kinds = inspect.iscoroutinefunction, inspect.isasyncgenfunction
-        if any(is_kind(function) for is_kind in kinds):
-            yield name
-        waiting += made.argnames
-
-
-def _async_fixture_text(names: list[str]) -> str:
-    shown = ", ".join(names)
-    return (
-        f"the async fixture {shown} was made on the event loop of the ordinary run, "
-        "and each execution has a loop of its own; have a fixture return a function "
-        f"that makes it, and call that in the test: `async def make_{names[0]}(): ...`"
-    )
 
 
 def _body(item: Any, forget: Callable[[], None]) -> Callable[[], Any]:  # noqa: ANN401 - pytest.Function tells no types
@@ -493,18 +387,3 @@ def _subject(
 def _is_swept_by_own_marker(item: pytest.Item) -> bool:
     """Tell whether `tta_sweep` stands at this very test, not at its class or file."""
     return any(mark.name == "tta_sweep" for mark in item.own_markers)
-
-
-def _refuse(item: pytest.Item, wanted: Wanted, why: str) -> None:
-    """Fail a test that a marker has explored in vain; of any other, say it at the end.
-
-    A test that nobody has asked to be explored is as green as it was.
-    """
-    if wanted.is_marked:
-        _fail(item, why)
-    item.stash[_UNEXPLORED] = why
-
-
-def _fail(item: pytest.Item, why: str) -> NoReturn:
-    text = f"{item.nodeid}: cannot be explored: {why}"
-    raise pytest.fail.Exception(text, pytrace=False)
