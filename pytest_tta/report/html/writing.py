@@ -20,8 +20,8 @@ __all__ = ["page"]
 
 # In the order in which they stand in the page.
 _SCRIPTS: Final = (
-    *("dom", "words", "scale", "run", "timeline", "details", "list", "article"),
-    *("paper", "main"),
+    *("dom", "words", "scale", "run", "stretch", "axis", "rows", "gestures"),
+    *("timeline", "details", "list", "article", "paper", "main"),
 )
 _PLACE: Final = re.compile(r"\{\{(\w+)\}\}")
 # Scripts have no other numbers than 64-bit floats.
