@@ -12,23 +12,23 @@ script or a REPL it is a context manager:
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from pytest_tta.clock import active
 from pytest_tta.clock.clock import VirtualClock
 from pytest_tta.clock.describe import task_line
 from pytest_tta.clock.places import is_library
+from pytest_tta.forgotten import is_forgotten
+from pytest_tta.listening import Acting, Hearing, current
 from pytest_tta.loops import LoopSource
-from pytest_tta.names import HTTP_LIBRARIES
+from pytest_tta.parts import Parts
 from pytest_tta.promises import Promises
 from pytest_tta.rewinding import Mark
 from pytest_tta.trace.recorder import TraceRecorder
-from pytest_tta.whereabouts import go_back, go_in, telling
+from pytest_tta.whereabouts import telling
 from tta_primitives import WorkflowContext, chance
 from tta_primitives.door import (
     Interceptor,
@@ -43,7 +43,6 @@ from tta_primitives.primitive import as_operand
 
 if TYPE_CHECKING:
     from collections.abc import (
-        AsyncIterator,
         Awaitable,
         Callable,
         Iterable,
@@ -54,10 +53,10 @@ if TYPE_CHECKING:
 
     from pytest_tta.clock.clock import ClockMark
     from pytest_tta.doubles.llm import LLMDouble
-    from pytest_tta.doubles.watch import DoublesWatch
     from pytest_tta.faults.injector import FaultInjector
     from pytest_tta.faults.plan import FaultPlan
     from pytest_tta.fleet.fleet import SimulatedFleet
+    from pytest_tta.parts import Made
     from pytest_tta.promises import Broken
     from pytest_tta.tape.tape import Tape
     from pytest_tta.trace.otel import SpanIntake
@@ -66,16 +65,17 @@ if TYPE_CHECKING:
     from pytest_tta.wire.transport import Router
     from pytest_tta.wire.wire import Wire
     from tta_primitives import WorkflowPrimitive
-    from tta_primitives.door import Call
 
-__all__ = ["Harness", "HarnessError", "HarnessMark", "is_forgotten"]
+__all__ = ["Harness", "HarnessError", "HarnessMark"]
 
-_OPENTELEMETRY = "opentelemetry.trace"
+# They hold all else, or what `rewind` leaves to others.
+_STATELESS = (
+    *("pytest_tta.harness", "pytest_tta.listening", "pytest_tta.parts"),
+    "pytest_tta.clock.",
+)
 
 A = TypeVar("A")
 B = TypeVar("B")
-
-_current: ContextVar[Harness | None] = ContextVar("tta_harness", default=None)
 
 
 class HarnessError(AssertionError):
@@ -95,7 +95,7 @@ class HarnessMark(NamedTuple):
     """
 
     clock: ClockMark
-    made: tuple[Any, ...]
+    made: Made
     state: Mark
     trace: RecorderMark
     routers: tuple[Router, ...]
@@ -150,14 +150,10 @@ class Harness:
         self.site: Interceptor | None = None
         self._promises = Promises()
         self._recorder = TraceRecorder()
-        self._faults: FaultInjector | None = None
-        self._fleet: SimulatedFleet | None = None
-        self._llm: LLMDouble | None = None
-        self._wire: Wire | None = None
+        self._parts = Parts()
         self._made_tape = tape if callable(tape) else None
-        self._tape = None if callable(tape) else tape
-        self._watch: DoublesWatch | None = None
-        self._acting = _Acting(self)
+        self._parts.tape = None if callable(tape) else tape
+        self._acting = Acting(self, self._parts)
         self._begin_acting: Callable[[], None] | None = None
         self._stack: ExitStack | None = None
         self._is_watching = self._is_acting = False
@@ -166,49 +162,49 @@ class Harness:
         self._scope = ExitStack()
         self._body_scope: ExitStack | None = None
         if faults is not None:
-            self._faults = _injector(seed, faults)
+            self._parts.faults = _injector(seed, faults)
 
     # Both are made, and imported, when a test first asks for them: most tests do not.
 
     @property
     def faults(self) -> FaultInjector:
         """Faults for the primitives of this test's workflows, by path."""
-        if self._faults is None:
-            self._faults = _injector(self.seed, None)
-            self._faults.began = self._recorder.began
-            self._faults.count(span.path for span in self.trace.spans)
+        if self._parts.faults is None:
+            self._parts.faults = _injector(self.seed, None)
+            self._parts.faults.began = self._recorder.began
+            self._parts.faults.count(span.path for span in self.trace.spans)
             self._act()
-        return self._faults
+        return self._parts.faults
 
     @property
     def fleet(self) -> SimulatedFleet:
         """Workers on a bad network, in virtual time, for any step of this test."""
-        if self._fleet is None:
+        if self._parts.fleet is None:
             from pytest_tta.fleet.fleet import SimulatedFleet
 
-            self._fleet = SimulatedFleet(seed=self.seed)
+            self._parts.fleet = SimulatedFleet(seed=self.seed)
             self._act()
-        return self._fleet
+        return self._parts.fleet
 
     @property
     def llm(self) -> LLMDouble:
         """A scripted double of a language model."""
-        if self._llm is None:
+        if self._parts.llm is None:
             from pytest_tta.doubles.llm import LLMDouble
 
-            self._llm = LLMDouble(seed=self.seed)
+            self._parts.llm = LLMDouble(seed=self.seed)
             self._act()
-        return self._llm
+        return self._parts.llm
 
     @property
     def wire(self) -> Wire:
         """Fake providers of language models under the vendors' real SDKs."""
-        if self._wire is None:
+        if self._parts.wire is None:
             from pytest_tta.wire.wire import Wire
 
-            self._wire = Wire(seed=self.seed)
+            self._parts.wire = Wire(seed=self.seed)
             self._connect()
-        return self._wire
+        return self._parts.wire
 
     @property
     def tape(self) -> Tape:
@@ -217,16 +213,16 @@ class Harness:
         Raises:
             RuntimeError: There is no file for it.
         """
-        if self._tape is None:
+        if self._parts.tape is None:
             if self._made_tape is None:
                 msg = (
                     "a tape has a file, and this harness was given none: write for "
                     "instance Harness(tape=Tape('tapes/weather.yaml'))"
                 )
                 raise RuntimeError(msg)
-            self._tape = self._made_tape()
+            self._parts.tape = self._made_tape()
             self._connect()
-        return self._tape
+        return self._parts.tape
 
     def always(self, check: Callable[[], object], sentence: str) -> None:
         """State what holds at the end, whatever goes wrong on the way.
@@ -269,16 +265,16 @@ class Harness:
         Raises:
             TapeError: A key would get into the file.
         """
-        if self._tape is not None:
-            self._tape.save()
+        if self._parts.tape is not None:
+            self._parts.tape.save()
 
     def _connect(self) -> None:
         """Let wire and tape answer instead of the network, until watching ends."""
         if not self._is_watching:
             return
-        if self._wire is not None and self._recorder.began is not None:
-            self._wire.start(self._recorder.began)
-        for router in (self._wire, self._tape):
+        if self._parts.wire is not None and self._recorder.began is not None:
+            self._parts.wire.start(self._recorder.began)
+        for router in (self._parts.wire, self._parts.tape):
             if router is not None and router not in self._routers:
                 from pytest_tta.wire.transport import answering
 
@@ -354,9 +350,9 @@ class Harness:
         if active.clock is self.clock:
             # Zero is where the clock starts, not where the first call does.
             self._recorder.began = self.clock.time
-            if self._faults is not None:
-                self._faults.began = self.clock.time
-        token = _current.set(self)
+            if self._parts.faults is not None:
+                self._parts.faults.began = self.clock.time
+        token = current.set(self)
         self._is_watching = True
         listen = self._listening_everywhere if whole_process else self._listening_here
         try:
@@ -372,7 +368,7 @@ class Harness:
             self._is_watching = False
             self._body_scope = None
             self._routers.clear()
-            _current.reset(token)
+            current.reset(token)
 
     @overload
     def run(
@@ -480,21 +476,12 @@ class Harness:
 
     def verify_script(self) -> list[str]:
         """Return what doubles, wire, tape, faults and fleet expected otherwise."""
-        found: list[str] = []
-        for double in (self._llm, self._wire, self._tape, self._watch):
-            if double is not None:
-                found += double.verify()
-        if self._faults is not None:
-            # To list them all takes longer than the rest of this.
-            known = self._recorder.known_paths() if self._faults.is_waiting else ()
-            found += self._faults.verify(known)
-        if self._fleet is not None and self._fleet.is_waiting:
-            found += self._fleet.verify(self._recorder.known_paths())
-        return found
+        return self._parts.verify(self._recorder.known_paths)
 
     def audit(self) -> list[str]:
         """Return what clients did wrong with what they were answered on the wire."""
-        return [] if self._wire is None else [str(one) for one in self._wire.findings()]
+        wire = self._parts.wire
+        return [] if wire is None else [str(one) for one in wire.findings()]
 
     def mark(self, keep: Iterable[object] = ()) -> HarnessMark:
         """Remember what the harness is now, so that `rewind` can return to it.
@@ -505,7 +492,7 @@ class Harness:
         """
         if self._body_scope is None and self._is_watching:
             self._body_scope = self._scope.enter_context(ExitStack())
-        made = self._faults, self._fleet, self._llm, self._wire, self._tape, self._watch
+        made = self._parts.made
         roots = (*made, self._promises, self.problems, *keep)
         return HarnessMark(
             self.clock.mark(),
@@ -526,9 +513,7 @@ class Harness:
         """
         if self._body_scope is not None:
             self._body_scope.close()
-        self._faults, self._fleet, self._llm, self._wire, self._tape, self._watch = (
-            mark.made
-        )
+        self._parts.made = mark.made
         mark.state.restore()
         self._recorder.rewind(mark.trace)
         self._routers[:] = mark.routers
@@ -544,15 +529,15 @@ class Harness:
         self._act()
 
     def _remarks(self) -> list[str]:
-        return [] if self._faults is None else self._faults.hanging
+        return [] if self._parts.faults is None else self._parts.faults.hanging
 
     def _hearing(self) -> Observer:
         # Whoever has mocks has imported them.
         if "pytest_tta.doubles.mock" in sys.modules:
             from pytest_tta.doubles.watch import DoublesWatch
 
-            self._watch = DoublesWatch()
-        return _Hearing(self, self._recorder, self._watch)
+            self._parts.watch = DoublesWatch()
+        return Hearing(self, self._recorder, self._parts.watch, self._take_spans_in)
 
     def _take_spans_in(self) -> SpanIntake:
         """Hear of the spans that code makes with OpenTelemetry, until watching ends."""
@@ -571,7 +556,7 @@ class Harness:
         hearing = self._hearing()
         add_observer(hearing)
         self._begin_acting = self._act_everywhere
-        if any((self._llm, self._faults, self._fleet)):
+        if any((self._parts.llm, self._parts.faults, self._parts.fleet)):
             self._act_everywhere()
         try:
             yield
@@ -628,136 +613,11 @@ def _is_unexpected(error: BaseException | None) -> bool:
     return module is not None and isinstance(error, module.UnexpectedCall)
 
 
-def is_forgotten(task: asyncio.Task[Any]) -> bool:
-    """Tell whether a task goes on that somebody should have ended."""
-    return not (task.done() or _is_farewell(task) or _is_late_copy(task))
-
-
-def _is_late_copy(task: asyncio.Task[Any]) -> bool:
-    """Tell whether a task comes twice or late, as in a real fleet: it may go on."""
-    fleets = sys.modules.get("pytest_tta.fleet.simulation")
-    return fleets is not None and bool(fleets.is_late_copy(task))
-
-
-def _is_farewell(task: asyncio.Task[Any]) -> bool:
-    """Tell whether a task closes what somebody has let go of, and nobody can await it.
-
-    A loop begins one for each async generator that is garbage before its end, as the
-    SDKs of OpenAI and Anthropic leave theirs; so do they for an HTTP client, at any
-    time, in whichever loop is running then.
-    """
-    closing = task.get_coro()
-    if type(closing).__name__ == "async_generator_athrow":
-        return True
-    code = getattr(closing, "cr_code", None)
-    if code is None or code.co_qualname != "AsyncClient.aclose":
-        return False
-    package = os.path.basename(os.path.dirname(code.co_filename))  # noqa: PTH119, PTH120 - compared as text
-    return package in HTTP_LIBRARIES
-
-
 @lru_cache(maxsize=1024)
 def _has_state(kind: type) -> bool:
     """Tell whether a class is of a double of ours, or of the test's own code."""
     module = kind.__module__
     if module.startswith("pytest_tta."):
-        return not module.startswith((__name__, "pytest_tta.clock."))
+        return not module.startswith(_STATELESS)
     file = getattr(sys.modules.get(module), "__file__", None)
     return file is not None and not is_library(file)
-
-
-def _is_foreign(harness: Harness) -> bool:
-    """Tell whether the current task belongs to another harness."""
-    current = _current.get()
-    return current is not None and current is not harness
-
-
-class _Hearing(Observer):
-    """Tells a harness's observers of calls, but of none inside another harness.
-
-    Each is told of what it wants to know and no more: this is done for every call.
-    """
-
-    def __init__(
-        self, harness: Harness, recorder: TraceRecorder, watch: DoublesWatch | None
-    ) -> None:
-        self._harness = harness
-        self._watch = watch
-        self._note_start, self._note_end = recorder.started, recorder.finished
-        self._note_event = recorder.event
-        # Made when OpenTelemetry is imported, which may be in the test.
-        self._intake: SpanIntake | None = None
-
-    def started(self, call: Call, /) -> None:
-        current = _current.get()
-        if current is not None and current is not self._harness:
-            return
-        if self._intake is None and _OPENTELEMETRY in sys.modules:
-            self._intake = self._harness._take_spans_in()
-        if self._intake is not None:
-            self._intake.started(call)
-        go_in(call)
-        self._note_start(call)
-        if call.parent is None and self._watch is not None:
-            self._watch.started(call)
-
-    def event(self, call: Call, name: str, detail: dict[str, Any], /) -> None:
-        if not _is_foreign(self._harness):
-            self._note_event(call, name, detail)
-
-    def finished(self, call: Call, /) -> None:
-        current = _current.get()
-        if current is not None and current is not self._harness:
-            return
-        go_back(call)
-        self._note_end(call)
-        if call.status != "ok" and self._watch is not None:
-            self._watch.finished(call)
-        if self._intake is not None:
-            self._intake.finished(call)
-
-    def resumed(self, call: Call, /) -> None:
-        if self._intake is not None and not _is_foreign(self._harness):
-            self._intake.resumed(call)
-
-    def suspended(self, call: Call, /) -> None:
-        if self._intake is not None and not _is_foreign(self._harness):
-            self._intake.suspended(call)
-
-
-class _Acting(Interceptor):
-    """Lets the double answer, faults strike around it, and a fleet around both.
-
-    Not in another harness.
-    """
-
-    def __init__(self, harness: Harness) -> None:
-        self._harness = harness
-
-    def execute(self, call: Call, proceed: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401
-        """Hand their own coroutine on: a traceback needs no frame of this."""
-        return self._through(call, proceed, "execute")
-
-    def stream(
-        self, call: Call, proceed: Callable[[], AsyncIterator[Any]]
-    ) -> AsyncIterator[Any]:
-        stream: AsyncIterator[Any] = self._through(call, proceed, "stream")
-        return stream
-
-    def _through(self, call: Call, proceed: Callable[[], Any], how: str) -> Any:  # noqa: ANN401
-        held = self._harness
-        llm, faults, fleet, site = held._llm, held._faults, held._fleet, held.site
-        is_idle = llm is None and faults is None and fleet is None
-        if (is_idle and site is None) or _is_foreign(held):
-            return proceed()
-        if is_idle:
-            return getattr(site, how)(call, proceed)
-        answer = proceed
-        if llm is not None:
-            answer = partial(getattr(llm, how), call, answer)
-        if site is not None:
-            answer = partial(getattr(site, how), call, answer)
-        if faults is not None:
-            answer = partial(getattr(faults, how), call, answer)
-        # Outermost: what fails, fails on the worker.
-        return answer() if fleet is None else getattr(fleet, how)(call, answer)

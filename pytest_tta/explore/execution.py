@@ -22,7 +22,7 @@ from pytest_tta.explore.oracles import KeptState, Permits, left_running, unhandl
 from pytest_tta.explore.outcome import Outcome, Verdict
 from pytest_tta.explore.plan import digest_of_trees
 from pytest_tta.explore.sites import Sites
-from pytest_tta.harness import is_forgotten
+from pytest_tta.forgotten import is_forgotten
 from pytest_tta.rewinding import Mark
 from tta_primitives.context import WorkflowContext
 from tta_primitives.primitive import as_operand

@@ -36,7 +36,7 @@ class Conversations:
     """
 
     def __init__(self, harness: Harness) -> None:
-        double, wire = harness._llm, harness._wire
+        double, wire = harness._parts.llm, harness._parts.wire
         self._scripted = set() if double is None else set(double.calls.paths)
         self._exchanges: dict[Any, list[Any]] = {}
         for exchange in () if wire is None else wire.exchanges:
