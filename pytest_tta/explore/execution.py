@@ -30,7 +30,6 @@ from tta_primitives.primitive import as_operand
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Iterator
-    from types import TracebackType
     from typing import Self
 
     from pytest_tta.clock.choices import Chooser
@@ -146,12 +145,7 @@ class Subject:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         """Give everything back; the harness is what it was when this was entered."""
         stack, self._stack = self._stack, None
         if stack is not None:

@@ -29,7 +29,7 @@ from pytest_tta.wire.hosts import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from types import FrameType, ModuleType, TracebackType
+    from types import FrameType, ModuleType
     from typing import Self
 
 __all__ = ["Guard", "NetworkBlocked", "asking_for"]
@@ -122,12 +122,7 @@ class Guard:
             self.cover(sys.modules.get(name))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         """Step aside, and let others' patches stay where they are."""
         self.is_on = False
         _entered.remove(self)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from tta_primitives.door import emit
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
     from tta_primitives.context import WorkflowContext
@@ -73,11 +72,6 @@ class Engine(Protocol):
         await self.open()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *raised: object) -> None:
         """Close it."""
         await self.close()

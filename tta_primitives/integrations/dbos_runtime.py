@@ -39,7 +39,6 @@ from tta_primitives.integrations.dbos_workflows import DurableWorkflow
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import timedelta
-    from types import TracebackType
     from typing import Self
 
     from tta_primitives.primitive import In, Out
@@ -155,12 +154,7 @@ class DurableRuntime:
         if self._closing.is_set():
             self._stack.close()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *raised: object) -> None:
         """Close within the budget."""
         await self.close()
 

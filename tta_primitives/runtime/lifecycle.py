@@ -26,7 +26,6 @@ from tta_primitives.stats import stats_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
-    from types import TracebackType
 
     from tta_primitives.door import Call
     from tta_primitives.primitive import WorkflowPrimitive
@@ -93,12 +92,7 @@ class TrackedRun:
         self._lifecycle._enter(self)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         """End the run."""
         self._lifecycle._leave(self)
 
@@ -232,12 +226,7 @@ class Lifecycle:
         self.mark_ready()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *raised: object) -> None:
         """Drain."""
         await self.drain()
 
