@@ -643,6 +643,23 @@ def test_h26_threads_of_a_plain_test_sleep_in_virtual_time(clock: VirtualClock) 
     assert woke == [("short", 60.0), ("long", 3600.0)]
 
 
+def test_the_owner_drives_time_only_as_long_as_it_sleeps(clock: VirtualClock) -> None:
+    """Afterwards a thread that sleeps moves time for itself."""
+    driven: list[bool] = []
+
+    def nap() -> None:
+        time.sleep(60)
+        driven.append(clock.is_driven)
+
+    thread = threading.Thread(target=nap)
+    thread.start()
+    time.sleep(3600)
+    driven.append(clock.is_driven)
+    thread.join()
+
+    assert driven == [True, False]
+
+
 def test_a_sleeping_thread_is_released_when_the_clock_is_left() -> None:
     """A thread that sleeps for a year does not outlive its test for as long."""
     slept = threading.Event()

@@ -168,6 +168,13 @@ def test_too_many_or_too_long_tags_are_refused(tags, what) -> None:
         encoded(Record(b"", 1, 1, tuple(tags)), NOW)
 
 
+def test_as_many_and_as_long_tags_as_are_allowed_come_back() -> None:
+    """The limit itself is within it."""
+    tags = ("a" * 255,) * 255
+    record = Record(b"x", 1, 1, tags)
+    assert decoded(written(record), NOW) == record
+
+
 @virtual
 async def test_the_date_is_that_of_the_wall() -> None:
     """In a test it is virtual, and exact."""

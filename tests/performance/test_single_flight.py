@@ -378,17 +378,17 @@ async def test_a_load_runs_under_the_deadline_of_the_call_that_began_it() -> Non
     assert deadlines == [1]
 
 
-@pytest.mark.parametrize("later", [30, None])
+@pytest.mark.parametrize(("short", "later"), [(1, 30), (0.1, 0.9), (1, None)])
 @virtual
 async def test_a_caller_with_much_more_time_is_not_bound_by_a_short_deadline(
-    later,
+    short, later
 ) -> None:
     """He loads again under his own, once for all such callers."""
     deadlines = []
-    cache = CachePrimitive(patient(deadlines, 5), ttl=10)
-    callers = [ask(cache, deadline=d) for d in (1, later, later, 1)]
+    cache = CachePrimitive(patient(deadlines, 5 * short), ttl=10)
+    callers = [ask(cache, deadline=d) for d in (short, later, later, short)]
     assert await ends(callers) == [ValueError, 2, 2, ValueError]
-    assert deadlines == [1, later]
+    assert deadlines == [short, later]
 
 
 @virtual

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +36,7 @@ def delays(
         ("decorrelated", [3, 9, 20, 20, 20, 20]),
         ((0.1, 5, 0), [0.1, 5, 0, 0, 0, 0]),
         (lambda number: number**2, [1, 4, 9, 16, 20, 20]),
+        (lambda number: math.inf, [20, 20, 20, 20, 20, 20]),
     ],
 )
 def test_case_08_strategies_grow_as_documented(strategy, expected):

@@ -63,6 +63,19 @@ async def test_the_ratio_counts_calls_of_the_window_only(clock):
     assert budget.remaining() == 0
 
 
+@virtual
+async def test_a_call_leaves_within_a_tenth_of_the_window(clock):
+    """It counts for the whole window, and for less than a tenth of it longer."""
+    budget = RetryBudget(ratio=1, min_retries=0, window=10)
+    await asyncio.sleep(1)
+    budget.note_call()
+    left = []
+    for pause in (9.95, 0.05):
+        await asyncio.sleep(pause)
+        left.append(budget.remaining())
+    assert left == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("ratio", "calls", "allowed"), [(0.1, 30, 3), (0.2, 15, 3), (1, 7, 7)]
 )

@@ -96,6 +96,16 @@ def test_100_000_starts_do_not_drift(algorithm, rate, period):
     assert abs(Fraction(now) - expected[algorithm]) <= CLOSE
 
 
+@pytest.mark.parametrize("algorithm", ["token_bucket", "leaky_bucket"])
+def test_starts_at_whole_nanoseconds_do_not_drift(algorithm):
+    """A hair before or after the moment that was due is that moment."""
+    bucket, now = Limit(algorithm, 3, 1.0, 1).bucket(), 0.0
+    for _ in range(30_000):
+        now = round(max(now, bucket.due(now, 1)), 9)
+        assert bucket.enter(now, 1)
+    assert bucket.full_at == pytest.approx(10_000, abs=1e-8)
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_what_is_given_back_was_never_taken(algorithm):
     """The state is the same as without it, whatever came in between."""
