@@ -155,6 +155,21 @@ def test_an_endless_timer_never_fires() -> None:
     assert VirtualClock().run(body()) == 5.0
 
 
+def test_what_was_due_before_all_time_is_called_at_once() -> None:
+    """call_at(-inf) is legal as well, and comes before what is due now."""
+    called: list[str] = []
+
+    async def body() -> float:
+        loop = asyncio.get_running_loop()
+        loop.call_at(0, called.append, "now")
+        loop.call_at(float("-inf"), called.append, "long ago")
+        await asyncio.sleep(0.5)
+        return loop.time()
+
+    assert VirtualClock().run(body()) == 0.5
+    assert called == ["long ago", "now"]
+
+
 def test_h11_cancelled_sleep_ends_at_once() -> None:
     """Cancelling a sleeper takes no time and its timer is forgotten."""
 

@@ -86,6 +86,12 @@ def test_a_choice_tells_what_there_was(loop: SimulationLoop) -> None:
     assert loop.choices == [Choice((a, b, c), 1, -1), Choice((a, c), 0, 2)]
 
 
+def test_choices_are_kept_before_anything_was_begun(loop: SimulationLoop) -> None:
+    """A loop as it was made chooses the oldest, and says so."""
+    loop.run(three([]))
+    assert [choice.taken for choice in loop.choices] == [0, 0]
+
+
 def test_one_event_alone_is_no_choice(loop: SimulationLoop) -> None:
     """Where nothing else could come, nobody is asked; it is a moment of rest."""
 
@@ -416,6 +422,22 @@ def test_callbacks_without_an_end_are_noticed(loop: SimulationLoop) -> None:
     loop.max_steps = 1000
     with pytest.raises(ClockSpin, match=r"callbacks ran 1000 times in a row at 0 s"):
         loop.run(body())
+
+
+def test_callbacks_are_counted_anew_when_time_has_moved(loop: SimulationLoop) -> None:
+    """Much work in a long run is no spin, if it is little at each instant."""
+
+    async def body() -> None:
+        """Yield often beside a timer, three times."""
+        asyncio.get_running_loop().call_later(9, print)
+        for _ in range(3):
+            for _ in range(150):
+                await asyncio.sleep(0)
+            await asyncio.sleep(1)
+
+    loop.max_steps = 200
+    loop.run(body())
+    assert loop.time() == 3
 
 
 def test_time_without_an_end_is_noticed(loop: SimulationLoop) -> None:

@@ -185,6 +185,33 @@ def test_delays_through_call_at_are_exact() -> None:
     assert clock.sleeps.delays == [0.1, 0.3, 0.2]
 
 
+@pytest.mark.parametrize("delay", [0, -1])
+def test_a_wait_for_no_time_is_over_at_once(delay: float) -> None:
+    """It ended when it began, not a moment later."""
+
+    async def body() -> None:
+        asyncio.get_running_loop().call_later(delay, int)
+        await asyncio.sleep(1)
+
+    clock = VirtualClock()
+    clock.run(body())
+    assert [record.woke_at for record in clock.sleeps] == [0, 1]
+
+
+def test_a_stall_is_forgotten_when_the_clock_is_rewound() -> None:
+    """What slept while time stood still before sleeps through nothing now."""
+    clock = VirtualClock()
+
+    async def body() -> None:
+        await asyncio.sleep(1)
+
+    with clock:
+        clock.jump_forward(5)
+        clock.rewind()
+        clock.run(body())
+        assert [record.woke_at for record in clock.sleeps] == [1]
+
+
 def test_waits_are_selected_by_a_pattern_of_paths(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

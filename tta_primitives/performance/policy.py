@@ -84,7 +84,7 @@ class CachePolicy:
 
     def remembers(self, error: Exception) -> bool:
         """Tell whether a failure is kept."""
-        return self.negative_ttl > 0 and matches(self.negative_on, error)
+        return matches(self.negative_on, error)
 
     def lifetime(self, value: object) -> float:
         """Return for how many seconds a value is fresh.
