@@ -52,6 +52,15 @@ def test_httpx_with_a_mock_transport(loop: SimulationLoop, library: str) -> None
     assert log == ["/b ok", "/a ok"]
 
 
+def test_anyio_is_taken_in_once(loop: SimulationLoop) -> None:
+    """A thousand executions do not put a thousand functions around its own."""
+    asyncio_backend = pytest.importorskip("anyio._backends._asyncio").AsyncIOBackend
+    loop.begin()
+    taken_in = vars(asyncio_backend)["run_sync_in_worker_thread"]
+    loop.begin()
+    assert vars(asyncio_backend)["run_sync_in_worker_thread"] is taken_in
+
+
 def test_anyio_groups_events_and_limits(loop: SimulationLoop) -> None:
     """Its limits are limits: an operation comes before them, but for a budget."""
     anyio = pytest.importorskip("anyio")

@@ -120,6 +120,19 @@ async def test_a_strategy_function_that_returns_nonsense_is_named(clock, value, 
 
 
 @virtual
+async def test_a_list_of_delays_may_have_a_zero(clock):
+    """Two seconds once, and no waiting at all from then on."""
+    retried = RetryPrimitive(
+        Script(Boom(1), Boom(2), Boom(3), "ok"),
+        max_retries=3,
+        backoff_strategy=[2, 0],
+        jitter="none",
+    )
+    assert await retried.execute("x", WorkflowContext()) == "ok"
+    assert clock.elapsed == 2
+
+
+@virtual
 async def test_a_hint_does_not_feed_the_decorrelated_backoff(clock):
     """The next delay is drawn from the backoff before, not from what a server asked."""
 

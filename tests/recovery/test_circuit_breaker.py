@@ -979,6 +979,24 @@ async def test_stats_count_what_happened(clock):
     assert guarded.stats.successes == 2
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"slow_call_duration": 2, "slow_call_rate": 1},
+        {"failure_if_result": lambda output: output == "x"},
+    ],
+    ids=["plain", "slow", "result"],
+)
+@virtual
+async def test_each_success_is_counted_once(clock, options):
+    """Whatever else a breaker looks at."""
+    guarded = breaker(**options)
+    await tell(guarded, "ok", (3, "ok"), Boom(), "ok")
+    stats = guarded.stats
+    assert (stats.calls, stats.successes, stats.failures) == (4, 3, 1)
+
+
 def test_stats_may_be_read_where_no_loop_runs():
     """A health check in another thread sees the last known time."""
     guarded = breaker()

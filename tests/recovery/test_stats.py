@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import nullcontext, suppress
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
 from tests.recovery.doubles import Boom, Events, Script, Stream, chunks_of, virtual
-from tta_primitives import WorkflowContext
+from tta_primitives import WorkflowContext, recovery
 from tta_primitives.door import listening
 from tta_primitives.errors import OpenWrapperError, TimeoutExceededError
 from tta_primitives.recovery import (
@@ -320,3 +320,13 @@ async def test_stats_are_a_snapshot(clock, name):
     assert isinstance(one.stats.calls, int)
     with pytest.raises(FrozenInstanceError, match="calls"):
         before.calls = 5
+
+
+@pytest.mark.parametrize("name", [n for n in recovery.__all__ if n.endswith("Stats")])
+def test_the_stats_of_no_primitive_can_be_changed(name):
+    """Nobody mends a count that he was only shown."""
+    kind = getattr(recovery, name)
+    first, *others = (field.name for field in fields(kind))
+    stats = kind(**dict.fromkeys([first, *others], 0))
+    with pytest.raises(FrozenInstanceError, match=first):
+        setattr(stats, first, 5)
