@@ -10,12 +10,21 @@ from __future__ import annotations
 import json
 from functools import cache
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["compensations_of", "constants_of", "is_call", "kind_of", "type_of"]
+__all__ = [
+    "ByKind",
+    "compensations_of",
+    "constants_of",
+    "is_call",
+    "kind_of",
+    "type_of",
+]
+
+Function = TypeVar("Function", bound="Callable[..., object]")
 
 _KINDS = {
     "SequentialPrimitive": "sequential",
@@ -35,6 +44,23 @@ _KINDS = {
     "HedgePrimitive": "hedge",
     "ValuePrimitive": "value",
 }
+
+
+class ByKind(dict[str, Function]):
+    """Functions that are each for one sort of primitive, or for a few."""
+
+    def of(self, *kinds: str) -> Callable[[Function], Function]:
+        """Return a decorator that files a function under its kinds.
+
+        Args:
+            kinds: As `kind_of` names them.
+        """
+
+        def filed(function: Function) -> Function:
+            self.update(dict.fromkeys(kinds, function))
+            return function
+
+        return filed
 
 
 @cache

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_tta.coverage.errors import Written, failure_for, hint_for, permanent_for
+from pytest_tta.coverage.kinds import ByKind
 from pytest_tta.coverage.universe import later_steps, undone_by
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ __all__ = ["Recipe", "recipe_for", "undo_runs"]
 
 _FIRST = "first(1)"
 _SOON = "0.0001"
+_RECIPES: ByKind[Callable[[Node, str, Any], Recipe | None]] = ByKind()
 
 
 @dataclass(slots=True)
@@ -148,12 +150,14 @@ def _other(node: Node, outcome: str, _primitive: Any) -> Recipe | None:
     return Recipe() if outcome == "ok" else None
 
 
+@_RECIPES.of("sequential")
 def _sequential(node: Node, outcome: str, _primitive: Any) -> Recipe | None:
     if outcome == "complete":
         return Recipe()
     return Recipe().fail(_named(node, outcome)).ending("failed")
 
 
+@_RECIPES.of("parallel")
 def _parallel(node: Node, outcome: str, _primitive: Any) -> Recipe | None:
     if outcome == "all ok":
         return Recipe()
@@ -165,6 +169,7 @@ def _parallel(node: Node, outcome: str, _primitive: Any) -> Recipe | None:
     return recipe.fail(_named(node, outcome))
 
 
+@_RECIPES.of("map")
 def _map(node: Node, outcome: str, _primitive: Any) -> Recipe | None:
     if outcome == "all ok":
         return Recipe()
@@ -173,6 +178,7 @@ def _map(node: Node, outcome: str, _primitive: Any) -> Recipe | None:
     return Recipe().fail(node.children[0], when=_FIRST).ending("failed")
 
 
+@_RECIPES.of("conditional", "router")
 def _choice(node: Node, outcome: str, _primitive: Any) -> Recipe | None:
     """Ways depend on the input; only that the one taken fails does not."""
     if outcome != "branch fails":
@@ -181,6 +187,7 @@ def _choice(node: Node, outcome: str, _primitive: Any) -> Recipe | None:
     return recipe if len(node.children) != 1 else recipe.fail(node.children[0])
 
 
+@_RECIPES.of("retry")
 def _retry(node: Node, outcome: str, retry: Any) -> Recipe | None:
     child, failure = node.children[0], failure_for(retry)
     if outcome.startswith("ok@"):
@@ -234,6 +241,7 @@ def _limit_of(node: Node) -> float | None:
     return min(limits) if limits else None
 
 
+@_RECIPES.of("fallback")
 def _fallback(node: Node, outcome: str, fallback: Any) -> Recipe | None:
     recipe, failure = Recipe(), failure_for(fallback)
     if outcome == "primary ok":
@@ -247,6 +255,7 @@ def _fallback(node: Node, outcome: str, fallback: Any) -> Recipe | None:
     return recipe.ending("failed" if is_all else "ok")
 
 
+@_RECIPES.of("timeout")
 def _timeout(node: Node, outcome: str, _primitive: Any) -> Recipe | None:
     child = node.children[0]
     if outcome == "in time":
@@ -261,6 +270,7 @@ def _timeout(node: Node, outcome: str, _primitive: Any) -> Recipe | None:
     return recipe.ending("failed" if outcome == "fired" else "ok")
 
 
+@_RECIPES.of("breaker")
 def _breaker(node: Node, outcome: str, breaker: Any) -> Recipe | None:
     child, policy = node.children[0], breaker._policy
     count = policy.threshold or policy.minimum_calls
@@ -295,6 +305,7 @@ def _breaker(node: Node, outcome: str, breaker: Any) -> Recipe | None:
     return simple.get(outcome)
 
 
+@_RECIPES.of("cache")
 def _cache(node: Node, outcome: str, cache: Any) -> Recipe | None:
     child, policy = node.children[0], cache._policy
     simple = {
@@ -325,6 +336,7 @@ def _expired_cache(child: Node, outcome: str, policy: Any) -> Recipe:
     return recipe.times(1).pause(later).times(1).pause(_SOON)
 
 
+@_RECIPES.of("saga")
 def _saga(node: Node, outcome: str, _primitive: Any) -> Recipe | None:
     if outcome == "complete":
         return Recipe()
@@ -386,6 +398,7 @@ def _last_call(node: Node) -> Node | None:
     return found
 
 
+@_RECIPES.of("compensation")
 def _compensation(node: Node, outcome: str, _primitive: Any) -> Recipe | None:
     step, undo = node.children
     if outcome == "done":
@@ -398,6 +411,7 @@ def _compensation(node: Node, outcome: str, _primitive: Any) -> Recipe | None:
     return recipe if undo_runs(undo, recipe) else None
 
 
+@_RECIPES.of("bulkhead")
 def _bulkhead(node: Node, outcome: str, bulkhead: Any) -> Recipe | None:
     child, places = node.children[0], bulkhead.max_concurrency
     if outcome == "admitted":
@@ -413,6 +427,7 @@ def _bulkhead(node: Node, outcome: str, bulkhead: Any) -> Recipe | None:
     return Recipe().slow(child, 0.01).together(places + bulkhead.max_queue + 1)
 
 
+@_RECIPES.of("rate limit")
 def _rate_limit(node: Node, outcome: str, limit: Any) -> Recipe | None:
     if outcome == "admitted":
         return Recipe()
@@ -432,6 +447,7 @@ def _rate_limit(node: Node, outcome: str, limit: Any) -> Recipe | None:
     return Recipe().fail(node.children[0], error, _FIRST).ending("failed")
 
 
+@_RECIPES.of("hedge")
 def _hedge(node: Node, outcome: str, hedge: Any) -> Recipe | None:
     primary, *others = node.children
     if outcome == "primary alone":
@@ -449,22 +465,3 @@ def _hedge(node: Node, outcome: str, hedge: Any) -> Recipe | None:
         return None
     recipe = Recipe().slow(primary, hedge.delay + 0.01, "" if others else _FIRST)
     return recipe.hang(others[0]) if others else recipe.hang(primary, "nth(2)")
-
-
-_RECIPES: dict[str, Callable[[Node, str, Any], Recipe | None]] = {
-    "sequential": _sequential,
-    "parallel": _parallel,
-    "conditional": _choice,
-    "router": _choice,
-    "map": _map,
-    "retry": _retry,
-    "fallback": _fallback,
-    "timeout": _timeout,
-    "breaker": _breaker,
-    "cache": _cache,
-    "saga": _saga,
-    "compensation": _compensation,
-    "bulkhead": _bulkhead,
-    "rate limit": _rate_limit,
-    "hedge": _hedge,
-}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pytest_tta.coverage.kinds import ByKind
 from pytest_tta.coverage.universe import attempt_name, undone_by
 from tta_primitives.errors import FallbackExhaustedError
 from tta_primitives.recovery.hints import retry_after
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["Below", "Seen", "late_event", "outcomes_seen"]
 
 _FAILED = frozenset({"failed", "timed_out"})
+
+_READERS: ByKind[Callable[[Seen, Call], Iterator[str]]] = ByKind()
 
 
 class Below(NamedTuple):
@@ -108,6 +111,7 @@ def _stop(_seen: Seen, call: Call) -> Iterator[str]:
         yield "cancelled"
 
 
+@_READERS.of("sequential")
 def _sequential(seen: Seen, call: Call) -> Iterator[str]:
     if call.status == "ok":
         yield "complete"
@@ -116,6 +120,7 @@ def _sequential(seen: Seen, call: Call) -> Iterator[str]:
     yield from _stop(seen, call)
 
 
+@_READERS.of("parallel")
 def _parallel(seen: Seen, call: Call) -> Iterator[str]:
     failed = seen.failed_labels()
     if len(failed) > 1:
@@ -126,6 +131,7 @@ def _parallel(seen: Seen, call: Call) -> Iterator[str]:
     yield from _stop(seen, call)
 
 
+@_READERS.of("conditional")
 def _conditional(seen: Seen, call: Call) -> Iterator[str]:
     taken = seen.told("branch.taken")
     if taken is not None:
@@ -135,6 +141,7 @@ def _conditional(seen: Seen, call: Call) -> Iterator[str]:
     yield from _stop(seen, call)
 
 
+@_READERS.of("router")
 def _router(seen: Seen, call: Call) -> Iterator[str]:
     taken = seen.told("route.taken")
     if taken is not None:
@@ -147,6 +154,7 @@ def _router(seen: Seen, call: Call) -> Iterator[str]:
     yield from _stop(seen, call)
 
 
+@_READERS.of("map")
 def _map(seen: Seen, call: Call) -> Iterator[str]:
     failed = seen.failed_labels()
     if failed:
@@ -159,6 +167,7 @@ def _map(seen: Seen, call: Call) -> Iterator[str]:
 _GAVE_UP = {"deadline": "deadline ends it", "not_retryable": "not retried"}
 
 
+@_READERS.of("retry")
 def _retry(seen: Seen, call: Call) -> Iterator[str]:
     gave_up = seen.told("retry.gave_up")
     if seen.told("retry.exhausted") is not None:
@@ -182,6 +191,7 @@ def _retry(seen: Seen, call: Call) -> Iterator[str]:
                 yield "hint honoured"
 
 
+@_READERS.of("fallback")
 def _fallback(seen: Seen, call: Call) -> Iterator[str]:
     if call.status == "ok":
         used = seen.told("fallback.used")
@@ -195,6 +205,7 @@ def _fallback(seen: Seen, call: Call) -> Iterator[str]:
     yield from _stop(seen, call)
 
 
+@_READERS.of("timeout")
 def _timeout(seen: Seen, call: Call) -> Iterator[str]:
     has_expired = seen.told("timeout.expired") is not None
     if seen.told("fallback.used") is not None:
@@ -211,6 +222,7 @@ def _timeout(seen: Seen, call: Call) -> Iterator[str]:
     yield from _stop(seen, call)
 
 
+@_READERS.of("breaker")
 def _breaker(seen: Seen, call: Call) -> Iterator[str]:
     rejected = seen.told("breaker.rejected")
     is_probe = seen.before == "half_open" or seen.told("breaker.half_opened")
@@ -247,6 +259,7 @@ _CACHE_EVENTS = {
 }
 
 
+@_READERS.of("cache")
 def _cache(seen: Seen, call: Call) -> Iterator[str]:
     names = {name for name, _ in seen.events}
     yield from (_CACHE_EVENTS[name] for name in _CACHE_EVENTS if name in names)
@@ -262,6 +275,7 @@ def _cache(seen: Seen, call: Call) -> Iterator[str]:
     yield from _stop(seen, call)
 
 
+@_READERS.of("saga")
 def _saga(seen: Seen, call: Call) -> Iterator[str]:
     if call.status == "ok":
         yield "complete"
@@ -288,6 +302,7 @@ def _listed_saga(seen: Seen, failed: list[dict[str, Any]]) -> Iterator[str]:
         yield f"compensation fails@{str(detail['step']).rpartition('/')[2]}"
 
 
+@_READERS.of("compensation")
 def _compensation(seen: Seen, call: Call) -> Iterator[str]:
     if call.status == "ok":
         yield "done"
@@ -296,6 +311,7 @@ def _compensation(seen: Seen, call: Call) -> Iterator[str]:
     yield from _stop(seen, call)
 
 
+@_READERS.of("bulkhead")
 def _bulkhead(seen: Seen, call: Call) -> Iterator[str]:
     rejected, has_queued = seen.told("bulkhead.rejected"), seen.told("bulkhead.queued")
     if rejected is not None:
@@ -311,6 +327,7 @@ def _bulkhead(seen: Seen, call: Call) -> Iterator[str]:
     yield from _stop(seen, call)
 
 
+@_READERS.of("rate limit")
 def _rate_limit(seen: Seen, call: Call) -> Iterator[str]:
     has_waited = seen.told("rate_limit.delayed") is not None
     if seen.told("rate_limit.rejected") is not None:
@@ -324,6 +341,7 @@ def _rate_limit(seen: Seen, call: Call) -> Iterator[str]:
     yield from _stop(seen, call)
 
 
+@_READERS.of("hedge")
 def _hedge(seen: Seen, call: Call) -> Iterator[str]:
     has_started = seen.told("hedge.started") is not None
     if not has_started and seen.told("hedge.skipped") is not None:
@@ -335,22 +353,3 @@ def _hedge(seen: Seen, call: Call) -> Iterator[str]:
     elif call.status in _FAILED and has_started:
         yield "all fail"
     yield from _stop(seen, call)
-
-
-_READERS: dict[str, Callable[[Seen, Call], Iterator[str]]] = {
-    "sequential": _sequential,
-    "parallel": _parallel,
-    "conditional": _conditional,
-    "router": _router,
-    "map": _map,
-    "retry": _retry,
-    "fallback": _fallback,
-    "timeout": _timeout,
-    "breaker": _breaker,
-    "cache": _cache,
-    "saga": _saga,
-    "compensation": _compensation,
-    "bulkhead": _bulkhead,
-    "rate limit": _rate_limit,
-    "hedge": _hedge,
-}

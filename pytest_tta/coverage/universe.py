@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_tta.coverage.kinds import compensations_of
+from pytest_tta.coverage.kinds import ByKind, compensations_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,6 +19,7 @@ __all__ = ["attempt_name", "later_steps", "may_run", "outcomes_of", "undone_by"]
 
 # Beyond so many attempts, one outcome stands for all later ones.
 _MOST_ATTEMPTS = 6
+_UNIVERSES: ByKind[Callable[[Node], Iterator[str]]] = ByKind()
 
 
 def outcomes_of(node: Node) -> Iterator[str]:
@@ -84,12 +85,14 @@ def _is_in_saga(node: Node) -> bool:
     return above is not None
 
 
+@_UNIVERSES.of("leaf")
 def _leaf(node: Node) -> Iterator[str]:
     yield "ok"
     if node.config["call"]:
         yield from ("failed", "cancelled")
 
 
+@_UNIVERSES.of("value")
 def _value(_node: Node) -> Iterator[str]:
     yield "ok"
 
@@ -106,12 +109,14 @@ def _cancelled(node: Node) -> Iterator[str]:
         yield "cancelled"
 
 
+@_UNIVERSES.of("sequential")
 def _sequential(node: Node) -> Iterator[str]:
     yield "complete"
     yield from (f"stops@{child.label}" for child in node.children if child.fails)
     yield from _cancelled(node)
 
 
+@_UNIVERSES.of("parallel")
 def _parallel(node: Node) -> Iterator[str]:
     yield "all ok"
     failing = [child.label for child in node.children if child.fails]
@@ -121,6 +126,7 @@ def _parallel(node: Node) -> Iterator[str]:
     yield from _cancelled(node)
 
 
+@_UNIVERSES.of("conditional")
 def _conditional(node: Node) -> Iterator[str]:
     yield from ("then", "else")
     if any(child.fails for child in node.children):
@@ -128,6 +134,7 @@ def _conditional(node: Node) -> Iterator[str]:
     yield from _cancelled(node)
 
 
+@_UNIVERSES.of("router")
 def _router(node: Node) -> Iterator[str]:
     yield from (f"route {name}" for name in node.config["routes"].split("\n"))
     if node.config["own_default"]:
@@ -139,6 +146,7 @@ def _router(node: Node) -> Iterator[str]:
     yield from _cancelled(node)
 
 
+@_UNIVERSES.of("map")
 def _map(node: Node) -> Iterator[str]:
     yield from ("all ok", "empty")
     if node.children[0].fails:
@@ -146,6 +154,7 @@ def _map(node: Node) -> Iterator[str]:
     yield from _cancelled(node)
 
 
+@_UNIVERSES.of("retry")
 def _retry(node: Node) -> Iterator[str]:
     config, child = node.config, node.children[0]
     refuses = config["retry_if_result"] is not None
@@ -199,6 +208,7 @@ def _is_limited(node: Node) -> bool:
     return False
 
 
+@_UNIVERSES.of("fallback")
 def _fallback(node: Node) -> Iterator[str]:
     primary, *others = node.children
     yield "primary ok"
@@ -215,6 +225,7 @@ def _fallback(node: Node) -> Iterator[str]:
     yield from _cancelled(node)
 
 
+@_UNIVERSES.of("timeout")
 def _timeout(node: Node) -> Iterator[str]:
     child = node.children[0]
     yield "in time"
@@ -227,6 +238,7 @@ def _timeout(node: Node) -> Iterator[str]:
     yield from _cancelled(node)
 
 
+@_UNIVERSES.of("breaker")
 def _breaker(node: Node) -> Iterator[str]:
     config = node.config
     yield "ok"
@@ -243,6 +255,7 @@ def _breaker(node: Node) -> Iterator[str]:
     yield from _cancelled(node)
 
 
+@_UNIVERSES.of("cache")
 def _cache(node: Node) -> Iterator[str]:
     config, child = node.config, node.children[0]
     yield from ("miss", "hit")
@@ -267,6 +280,7 @@ def _cache(node: Node) -> Iterator[str]:
     yield from _cancelled(node)
 
 
+@_UNIVERSES.of("saga")
 def _saga(node: Node) -> Iterator[str]:
     if not node.config["listed"]:
         yield from _saga_of_workflow(node)
@@ -295,6 +309,7 @@ def _saga_of_workflow(node: Node) -> Iterator[str]:
     yield from _cancelled(node)
 
 
+@_UNIVERSES.of("compensation")
 def _compensation(node: Node) -> Iterator[str]:
     step, undo = node.children
     yield "done"
@@ -308,6 +323,7 @@ def _compensation(node: Node) -> Iterator[str]:
         yield "cancelled"
 
 
+@_UNIVERSES.of("bulkhead")
 def _bulkhead(node: Node) -> Iterator[str]:
     config, child = node.config, node.children[0]
     yield "admitted"
@@ -325,6 +341,7 @@ def _bulkhead(node: Node) -> Iterator[str]:
     yield from _cancelled(node)
 
 
+@_UNIVERSES.of("rate limit")
 def _rate_limit(node: Node) -> Iterator[str]:
     config = node.config
     yield "admitted"
@@ -339,6 +356,7 @@ def _rate_limit(node: Node) -> Iterator[str]:
     yield from _cancelled(node)
 
 
+@_UNIVERSES.of("hedge")
 def _hedge(node: Node) -> Iterator[str]:
     config, child = node.config, node.children[0]
     if not config["idempotent"]:
@@ -353,24 +371,3 @@ def _hedge(node: Node) -> Iterator[str]:
     if config["hedge_if"] or config["budget"] or config["delay"] == "Quantile":
         yield "not hedged"
     yield from _cancelled(node)
-
-
-_UNIVERSES: dict[str, Callable[[Node], Iterator[str]]] = {
-    "leaf": _leaf,
-    "value": _value,
-    "sequential": _sequential,
-    "parallel": _parallel,
-    "conditional": _conditional,
-    "router": _router,
-    "map": _map,
-    "retry": _retry,
-    "fallback": _fallback,
-    "timeout": _timeout,
-    "breaker": _breaker,
-    "cache": _cache,
-    "saga": _saga,
-    "compensation": _compensation,
-    "bulkhead": _bulkhead,
-    "rate limit": _rate_limit,
-    "hedge": _hedge,
-}
