@@ -5,24 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-import math
 import sys
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import count
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar
 
 from pytest_tta.clock import active, describe, trampolines
+from pytest_tta.clock.arguments import (
+    IO,
+    UNIX_EPOCH,
+    check_duration,
+    check_flag,
+    check_io,
+    check_max_jumps,
+    check_positive,
+    start_ns,
+)
 from pytest_tta.clock.core import LoopCore
 from pytest_tta.clock.driver import Driver, pass_time
-from pytest_tta.clock.functions import REAL
 from pytest_tta.clock.loop import VirtualLoop
 from pytest_tta.clock.outside import Holder
 from pytest_tta.clock.places import user_spot
 from pytest_tta.clock.policy import Policy
 from pytest_tta.clock.threads import OwnedThreads
 from pytest_tta.clock.timeline import (
-    NEVER,
     SECOND,
     Moment,
     Sleeper,
@@ -34,20 +41,15 @@ from pytest_tta.clock.wall import Wall
 if TYPE_CHECKING:
     import selectors
     from collections.abc import Coroutine, Iterator
-    from types import TracebackType
 
     from pytest_tta.clock.simulation import SimulationLoop
     from pytest_tta.clock.sleeps import SleepLog
 
-__all__ = ["IO", "ClockMark", "Frozen", "VirtualClock"]
+__all__ = ["ClockMark", "Frozen", "VirtualClock"]
 
-IO = Literal["hold", "grace", "jump"]
 _T = TypeVar("_T")
 
 _making_driver = threading.Lock()
-_DEFAULT_START = datetime(2000, 1, 1, tzinfo=UTC)
-_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class Frozen:
@@ -63,7 +65,7 @@ class Frozen:
         """Hand out the clock, to be moved with `advance`."""
         return self._clock
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, *raised: object) -> None:
         """Let the clock move as it did before."""
         self._clock.autojump = self._before
 
@@ -124,14 +126,16 @@ class VirtualClock:
         loop_start: float = 0.0,
     ) -> None:
         """Set the clock; it begins to matter when it is entered."""
-        self.epoch_ns: int = _start_ns(start)
-        self.io = _checked_io(io)
-        self.hold_cap_ns: int = to_ns(_positive("hold_cap", hold_cap))
-        self.max_jumps: int = _checked_max_jumps(max_jumps)
-        self.timeline: Timeline = Timeline(to_ns(_duration("loop_start", loop_start)))
+        self.epoch_ns: int = start_ns(start)
+        self.io = check_io(io)
+        self.hold_cap_ns: int = to_ns(check_positive("hold_cap", hold_cap))
+        self.max_jumps: int = check_max_jumps(max_jumps)
+        self.timeline: Timeline = Timeline(
+            to_ns(check_duration("loop_start", loop_start))
+        )
         self.threads: OwnedThreads = OwnedThreads(threading.current_thread())
         self.notes: list[str] = []
-        self._autojump = _flag("autojump", autojump)
+        self._autojump = check_flag("autojump", autojump)
         self._shows_wall = wall
         self._wall: Wall | None = None
         self._settlers: list[asyncio.Future[None]] = []
@@ -167,7 +171,7 @@ class VirtualClock:
     @property
     def now(self) -> datetime:
         """What the wall shows, as an aware datetime in UTC."""
-        return _UNIX_EPOCH + timedelta(microseconds=self.wall_ns() // 1000)
+        return UNIX_EPOCH + timedelta(microseconds=self.wall_ns() // 1000)
 
     @property
     def sleeps(self) -> SleepLog:
@@ -204,12 +208,7 @@ class VirtualClock:
         self._depth += 1
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         """Give real time back to everybody."""
         self._depth -= 1
         if self._depth == 0:
@@ -324,7 +323,7 @@ class VirtualClock:
 
     @autojump.setter
     def autojump(self, value: bool) -> None:
-        self._autojump = _flag("autojump", value)
+        self._autojump = check_flag("autojump", value)
         self._reconsider()
 
     def freeze(self) -> Frozen:
@@ -346,7 +345,7 @@ class VirtualClock:
             RuntimeError: The running loop is not in this clock's time.
 
         """
-        target = self.timeline.now_ns + to_ns(_duration("duration", duration))
+        target = self.timeline.now_ns + to_ns(check_duration("duration", duration))
         waiter = self._here().create_future()
         entry = (target, next(self._ages), waiter)
         heapq.heappush(self._advances, entry)
@@ -375,7 +374,7 @@ class VirtualClock:
             ValueError: `duration` is negative or not finite.
 
         """
-        self.timeline.stall(to_ns(_duration("duration", duration)))
+        self.timeline.stall(to_ns(check_duration("duration", duration)))
 
     @contextlib.contextmanager
     def hold(self, reason: str = "clock.hold()") -> Iterator[None]:
@@ -579,50 +578,6 @@ def _current_task() -> asyncio.Task[Any] | None:
         return None
 
 
-def _duration(name: str, value: float | timedelta) -> float:
-    """Check a duration and give it in seconds."""
-    if isinstance(value, timedelta):
-        return _duration(name, value / _MICROSECOND / 1_000_000)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        msg = f"{name} must be seconds or a timedelta, not {value!r}"
-        raise TypeError(msg)
-    if not 0 <= value < math.inf:
-        msg = f"{name} must be finite and not negative, not {value!r}"
-        raise ValueError(msg)
-    return value
-
-
-def _positive(name: str, value: float) -> float:
-    if _duration(name, value) == 0:
-        msg = f"{name} must be more than 0 seconds, not {value!r}"
-        raise ValueError(msg)
-    return value
-
-
-def _flag(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        msg = f"{name} must be True or False, not {value!r}"
-        raise TypeError(msg)
-    return value
-
-
-def _checked_io(value: IO) -> IO:
-    if value not in get_args(IO):
-        allowed = ", ".join(repr(each) for each in get_args(IO))
-        msg = f"io must be one of {allowed}, not {value!r}"
-        raise ValueError(msg)
-    return value
-
-
-def _checked_max_jumps(value: int | None) -> int:
-    if value is None:
-        return NEVER
-    if type(value) is not int or value < 1:
-        msg = f"max_jumps must be a whole number from 1, or None, not {value!r}"
-        raise ValueError(msg)
-    return value
-
-
 def _checked_loop(loop: asyncio.AbstractEventLoop) -> VirtualLoop:
     if not isinstance(loop, VirtualLoop):
         msg = (
@@ -635,32 +590,3 @@ def _checked_loop(loop: asyncio.AbstractEventLoop) -> VirtualLoop:
         msg = f"{loop!r} is in the time of {loop.clock!r} already"
         raise RuntimeError(msg)
     return loop
-
-
-def _start_ns(start: datetime | str | float | None) -> int:
-    """Read the instant at which the wall starts, as nanoseconds of the Unix epoch."""
-    if start is None:
-        start = _DEFAULT_START
-    elif start == "now":
-        start_ns: int = REAL["time_ns"]()
-        return start_ns
-    elif isinstance(start, str):
-        start = _parsed(start)
-    if isinstance(start, datetime):
-        aware = start.replace(tzinfo=UTC) if start.tzinfo is None else start
-        return (aware - _UNIX_EPOCH) // _MICROSECOND * 1000
-    if isinstance(start, bool) or not isinstance(start, int | float):
-        msg = f"start must be a datetime, an ISO string, seconds or None, not {start!r}"
-        raise TypeError(msg)
-    if not math.isfinite(start):
-        msg = f"start must be a finite number of seconds, not {start!r}"
-        raise ValueError(msg)
-    return to_ns(start)
-
-
-def _parsed(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        msg = f"start must be an ISO 8601 date or 'now', not {text!r}"
-        raise ValueError(msg) from None
