@@ -490,6 +490,36 @@ def test_a_loop_that_broke_is_replaced(app, loop):
     assert client.get("/").status_code == client.get("/readyz").status_code == 200
 
 
+def test_a_loop_that_broke_is_replaced_before_it_is_closed(app, loop):
+    """Its thread may take its time for that; no request has to wait for it."""
+
+    def breaks(timeout):
+        raise OSError("no more polls")
+
+    async def break_it():
+        broken._selector.select = breaks
+        await asyncio.Event().wait()
+
+    tta, client = serve(app, loop, lambda: jsonify(tta.run_workflow(nap, 0)))
+    assert client.get("/").status_code == 200
+    broken, may_close = loop.loop, threading.Event()
+    select, close = broken._selector.select, broken.close
+
+    def close_late():
+        may_close.wait()
+        close()
+
+    broken.close = close_late
+    with pytest.raises(OSError, match="no more polls"):
+        loop.run(break_it())
+    broken._selector.select = select
+    try:
+        assert not broken.is_closed()
+        assert client.get("/").status_code == client.get("/readyz").status_code == 200
+    finally:
+        may_close.set()
+
+
 def test_calling_it_in_async_code_is_told(app, loop):
     """There one awaits."""
 

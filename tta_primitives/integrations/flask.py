@@ -458,9 +458,10 @@ def _forget_life(
 ) -> None:
     """Let a lifecycle begin anew that a parent has started, or on a loop that is over.
 
-    In the same process, and on a living loop, it has one life already.
+    In the same process, and on a running loop, it has one life already. One that broke
+    does not run, though its thread may not have closed it yet.
     """
-    if is_child or home.is_closed():
+    if is_child or not home.is_running():
         lifecycle._runs.clear()
         lifecycle._tasks.clear()
         lifecycle._reset()
