@@ -250,6 +250,18 @@ def run_plainly(folder: Path, file: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def run_until_it_fails(folder: Path, file: str) -> subprocess.CompletedProcess[str]:
+    """Run it plainly, again if it passes: its latencies are real, 20 ms apart.
+
+    A machine that stands still for that long may let two answers change places.
+    """
+    for _ in range(5):
+        done = run_plainly(folder, file)
+        if done.returncode:
+            break
+    return done
+
+
 CASES = {
     "lost update": (
         LOST_UPDATE,
@@ -317,7 +329,7 @@ def test_a_certificate_fails_as_the_search_found(name: str, tmp_path: Path) -> N
     )
     text = re.sub("PATIENCE = .*", "PATIENCE = 1.0", text)
     (tmp_path / "test_certificate.py").write_text(text, encoding="utf-8")
-    failed = run_plainly(tmp_path, "test_certificate.py")
+    failed = run_until_it_fails(tmp_path, "test_certificate.py")
     assert failed.returncode == 1, failed.stdout + failed.stderr + text
     assert said in failed.stdout
     assert wrong in source

@@ -263,8 +263,9 @@ def _finish(folder: Path, name: str, process: Popen[str], *, unordered: bool) ->
 
 
 def without_chance(line: str) -> str:
-    """Leave out times, addresses and the hint which run it was."""
+    """Leave out times, addresses, descriptors and the hint which run it was."""
     line = re.sub(r"0x[0-9a-f]+", "0x", line)
+    line = re.sub(r"\boldfd=\d+", "oldfd", line)
     line = re.sub(r"-(without|beside)-", "--", line)
     line = re.sub(r"\d+\.\d+ ?s(econds)?\b", "s", line)
     # A line is filled up to a width, and a run of ten seconds has a digit more.
