@@ -20,6 +20,7 @@ This was one process, without a broker. With real workers, for instance with Red
     export CELERY_BROKER_URL=redis://127.0.0.1:6379/0
     export CELERY_RESULT_BACKEND=redis://127.0.0.1:6379/1
     export BATCHES=/srv/batches
+    echo '{"m-1": 20.1, "m-2": 19.8, "m-3": 98.7}' > /srv/batches/monday.json
     celery -A examples.celery_worker.app worker -P threads -c 50 --loglevel INFO
 
 and from anywhere:

@@ -16,7 +16,11 @@ This was one process, without a server. With Redis and a real worker:
 
     rq worker invoices --url redis://127.0.0.1:6379/0
 
-and from anywhere:
+and in Python, from anywhere:
+
+    from redis import Redis
+    from rq import Queue
+    from examples.rq_worker.jobs import order_invoice
 
     queue = Queue("invoices", connection=Redis())
     order_invoice(queue, "2026-1")
