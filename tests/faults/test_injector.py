@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import threading
 
 import pytest
 
@@ -364,6 +365,29 @@ def test_returns_gives_a_copy_of_a_value_instead_of_the_call():
     first_one, second = run(faults, step(), step())
     first_one["answer"].append("spoilt")
     assert second == {"answer": []}
+
+
+def test_what_cannot_be_copied_is_returned_itself():
+    """A lock, for one: it is the caller's own."""
+    lock = threading.Lock()
+    faults = FaultInjector()
+    faults.at("llm").returns(lock)
+    assert run(faults, step()) == [lock]
+
+
+def test_an_error_that_is_none_is_told_where_it_is_made():
+    """A function that should return an error and returns something else is named."""
+
+    def refused(call):
+        return "refused"
+
+    faults = FaultInjector()
+    faults.at("llm").fail(refused)
+    [error] = run(faults, step())
+    assert isinstance(error, TypeError)
+    assert str(error).endswith(
+        "refused returned 'refused' for fail(...), not an exception"
+    )
 
 
 def test_faults_at_one_site_act_in_the_order_in_which_they_were_scripted():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import pickle
@@ -260,6 +261,31 @@ def test_hint_of_a_rate_limit_is_read_as_it_is_meant(fault, wait) -> None:
     faults.at("llm").inject(fault)
     with listening(interceptors=(faults,)):
         assert VirtualClock().run(main()) == wait
+
+
+@pytest.mark.parametrize(
+    ("fault", "late"),
+    [(slow_first_token(8), 8), (keepalives(), 0), (split_bytes(3), 0)],
+)
+def test_a_fault_of_bytes_leaves_a_whole_answer_as_it_is(fault, late) -> None:
+    """At most it comes later; the strike counts as any other."""
+    when = []
+
+    async def timed(question):
+        when.append(asyncio.get_running_loop().time())
+        return ANSWER
+
+    faults = FaultInjector()
+    faults.at("llm").inject(fault)
+
+    async def main():
+        began = asyncio.get_running_loop().time()
+        step = StepPrimitive(timed, name="llm")
+        return await step.execute("q", WorkflowContext()), when[0] - began
+
+    with listening(interceptors=(faults,)):
+        assert VirtualClock().run(main()) == (ANSWER, late)
+    assert [one.path for one in faults.injected] == ["llm"]
 
 
 def test_expectation_waits_as_long_as_is_told() -> None:

@@ -383,6 +383,65 @@ def test_a_miss_shows_in_what_it_differs(run, path) -> None:
     )
 
 
+def test_a_miss_shows_the_first_few_of_many_differences(run) -> None:
+    """And how many more there are."""
+
+    def asking(url, method, options):
+        async def ask(_):
+            async with httpx.AsyncClient(trust_env=False) as client:
+                await client.request(method, f"{url}/v1/models", json=options)
+
+        return ask
+
+    recorded = dict.fromkeys("abcdef", 1)
+    with serving(always(WireAnswer.of_json({}))) as server:
+        run(asking(server.url, "POST", recorded), mode="once")
+    with pytest.raises(HarnessError, match="is not on the tape") as caught:
+        run(asking(NOWHERE, "PUT", dict.fromkeys("abcdef", 2)))
+    lines = str(caught.value).splitlines()
+    assert lines[2:8] == [
+        "    the method: recorded 'POST' / now 'PUT'",
+        "    a: recorded 1 / now 2",
+        "    b: recorded 1 / now 2",
+        "    c: recorded 1 / now 2",
+        "    d: recorded 1 / now 2",
+        "    and 2 more",
+    ]
+
+
+def test_a_miss_on_a_blank_tape_says_that_it_is_blank(run, path) -> None:
+    """The file is there; what it lacks is a recording."""
+    path.parent.mkdir()
+    path.write_text("tta_tape: 1\nsdk: {}\ncalls: []\n", "utf-8")
+    with pytest.raises(HarnessError, match="nothing is recorded on it"):
+        run(lambda _: chat(NOWHERE))
+
+
+def test_a_test_may_name_fields_that_do_not_matter(run) -> None:
+    """Beside those that the session ignores; what is not named still counts."""
+    options = {"user": "a", "seed": 1}
+
+    def asking(url, **options):
+        async def ask(_):
+            async with httpx.AsyncClient(trust_env=False) as client:
+                return (await client.post(f"{url}/v1/models", json=options)).json()
+
+        return ask
+
+    with serving(always(WireAnswer.of_json({"data": 1}))) as server:
+        run(asking(server.url, **options), mode="once")
+    ask = asking(NOWHERE, user="b", seed=2)
+
+    def both(tape):
+        tape.ignore("user")
+        tape.ignore("seed")
+
+    assert run(ask, before=both) == {"data": 1}
+    assert run(ask, ignore=["user"], before=lambda tape: tape.ignore("seed"))
+    with pytest.raises(HarnessError, match="seed: recorded 1 / now 2"):
+        run(ask, before=lambda tape: tape.ignore("user"))
+
+
 def test_a_second_equal_request_says_that_the_first_used_it_up(run) -> None:
     """And how to let it answer more than once."""
     with serving(says("x")) as server:
