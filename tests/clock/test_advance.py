@@ -225,6 +225,20 @@ def test_real_lets_time_pass_as_outside() -> None:
     assert clock.elapsed == 0.05
 
 
+def test_time_is_real_until_the_outermost_block_ends() -> None:
+    """And virtual from then on, until the next one begins."""
+    clock = VirtualClock()
+    seen: list[bool] = []
+    with clock:
+        for _ in range(2):
+            with clock.real():
+                with clock.real():
+                    seen.append(clock.is_real)
+                seen.append(clock.is_real)
+            seen.append(clock.is_real)
+    assert seen == [True, True, False] * 2
+
+
 def test_real_work_inside_real_has_no_cap() -> None:
     """Inside real, work outside the loop may take longer than hold_cap."""
 

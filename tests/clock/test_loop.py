@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import select
 import time
 from contextlib import suppress
@@ -168,6 +169,25 @@ def test_what_was_due_before_all_time_is_called_at_once() -> None:
 
     assert VirtualClock().run(body()) == 0.5
     assert called == ["long ago", "now"]
+
+
+def test_a_task_runs_in_the_context_that_it_is_given() -> None:
+    """And in a copy of its maker's without one, as on asyncio's own loop."""
+    name: contextvars.ContextVar[str] = contextvars.ContextVar("name")
+
+    async def read() -> str:
+        return name.get()
+
+    async def body() -> list[str]:
+        loop = asyncio.get_running_loop()
+        name.set("given")
+        given = contextvars.copy_context()
+        name.set("own")
+        tasks = [loop.create_task(read(), context=given), loop.create_task(read())]
+        name.set("later")
+        return await asyncio.gather(*tasks)
+
+    assert VirtualClock().run(body()) == ["given", "own"]
 
 
 def test_h11_cancelled_sleep_ends_at_once() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import itertools
 from typing import TYPE_CHECKING
 
@@ -510,6 +511,26 @@ def test_what_asyncio_would_log_is_kept(loop: SimulationLoop) -> None:
 
 
 # --- from one execution to the next ---------------------------------------------------
+
+
+def test_what_failed_unseen_before_is_no_word_of_the_next(loop: SimulationLoop) -> None:
+    """A task that somebody still holds is collected when another execution runs."""
+    held: list[asyncio.Task[None]] = []
+
+    async def fail() -> None:
+        raise ValueError
+
+    async def body() -> None:
+        """Start a task that fails, and look away."""
+        held.append(asyncio.create_task(fail()))
+        await asyncio.sleep(0)
+
+    loop.begin()
+    loop.run(body())
+    loop.begin()
+    held.clear()
+    gc.collect()
+    assert loop.unhandled == []
 
 
 def test_each_execution_begins_with_nothing(loop: SimulationLoop) -> None:

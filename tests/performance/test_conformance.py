@@ -12,6 +12,7 @@ from tta_primitives.chance import rng, using
 from tta_primitives.performance import (
     LeaseStorage,
     MemoryStorage,
+    Record,
     RedisStorage,
     Storage,
 )
@@ -80,6 +81,12 @@ class Timeless(SlowStorage):
         return self.records[key][0] if key in self.records else None
 
 
+class Clamped(SlowStorage):
+    def _aged(self, key):
+        record = super()._aged(key)
+        return record and Record(record.value, max(0.0, record.fresh_for), 60)
+
+
 class Swapped(SlowStorage):
     async def get_many(self, keys):
         return (await super().get_many(keys))[::-1]
@@ -115,6 +122,11 @@ BROKEN = [
     (Forgetful, "gives_back_what_it_was_given", "5 records were kept, and these given"),
     (
         Timeless,
+        "tells_how_long_a_record_has_been_stale",
+        "fresh_for after its end: got",
+    ),
+    (
+        Clamped,
         "tells_how_long_a_record_has_been_stale",
         "fresh_for after its end: got",
     ),
