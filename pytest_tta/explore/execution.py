@@ -9,6 +9,8 @@ import hashlib
 import inspect
 from array import array
 from contextlib import ExitStack
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pytest_tta.clock.errors import ClockError
@@ -29,11 +31,12 @@ from tta_primitives.primitive import as_operand
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Self
 
-    from pytest_tta.clock.choices import Chooser
+    from pytest_tta.clock.choices import Choice, Chooser
     from pytest_tta.explore.plan import Cancellation, Plan
+    from pytest_tta.explore.sites import Seen
     from pytest_tta.harness import Harness, HarnessMark
 
 __all__ = ["ExplorationError", "Subject"]
@@ -317,15 +320,16 @@ class Subject:
             self._roots = self._state.roots
         for name, is_reached in self._harness.reached().items():
             self.reached[name] = is_reached or self.reached.get(name, False)
+        choices = tuple(loop.choices)
         return Outcome(
             plan=plan,
             verdict=verdict,
             calls=sites.end(),
-            choices=tuple(loop.choices),
+            choices=choices,
             rests=tuple(self._rests),
             ended=ending.ended,
             is_judged=ending.is_judged,
-            digest=self._digest(ending),
+            trail=self._trail(ending.ended, choices),
             steps=loop.steps,
             seconds=self._harness.clock.elapsed,
             early=loop.early_used,
@@ -382,25 +386,31 @@ class Subject:
         if isinstance(error, SimulationFence):
             raise ExplorationError(str(error)) from error
 
-    def _digest(self, ending: Ending) -> str:
-        """Return what two executions of one plan have in common, in 16 digits."""
+    def _trail(self, ended: str, choices: tuple[Choice, ...]) -> Callable[[], str]:
+        """Keep what the digest is made of: nearly nobody asks for one."""
         loop, log = self._loop, self._harness.recorder.log
-        # Beside the moments of what was recorded, without what workflows work on.
-        numbers = [
-            loop.steps,
-            loop.time(),
-            len(log),
-            *(choice.taken for choice in loop.choices),
-        ]
-        numbers += [one for one in log if type(one) is float]
-        words = [ending.ended]
-        for seen in self._sites.calls:
-            words += seen.site, seen.kind or ""
-        words += [choice.units[choice.taken].label for choice in loop.choices]
-        text = "\n".join(words).encode(errors="backslashreplace")
-        # As bytes: to write numbers out takes longer than all the rest.
-        whole = array("d", numbers).tobytes() + text
-        return hashlib.blake2b(whole, digest_size=8).hexdigest()
+        counts = loop.steps, loop.time(), len(log)
+        return partial(_digest, counts, ended, choices, self._sites.calls, log)
+
+
+def _digest(
+    counts: tuple[int, float, int],
+    ended: str,
+    choices: Sequence[Choice],
+    calls: Sequence[Seen],
+    log: Sequence[Any],
+) -> str:
+    """Return what two executions of one plan have in common, in 16 digits."""
+    # Beside the moments of what was recorded, without what workflows work on.
+    numbers = [*counts, *(choice.taken for choice in choices)]
+    numbers += [one for one in islice(log, counts[-1]) if type(one) is float]
+    words = [ended]
+    for seen in calls:
+        words += seen.site, seen.kind or ""
+    words += [choice.units[choice.taken].label for choice in choices]
+    text = "\n".join(words).encode(errors="backslashreplace")
+    whole = array("d", numbers).tobytes() + text
+    return hashlib.blake2b(whole, digest_size=8).hexdigest()
 
 
 async def _executed(

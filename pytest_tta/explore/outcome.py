@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
 from pytest_tta.clock.choices import Choice
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_tta.clock.choices import Chooser
     from pytest_tta.explore.plan import Plan
 
@@ -80,7 +82,7 @@ class Outcome(NamedTuple):
         ended: How the test's own call ended: "returned", "told" (an error of a fault
             reached the caller, who knows), "cancelled" or "broken".
         is_judged: Whether the assertions of the test's body had a say.
-        digest: Of what was recorded: two executions of one plan have the same.
+        trail: Digests what was recorded, when somebody asks for it.
         steps: How many rounds the loop took.
         seconds: How much virtual time passed.
         early: How many limits ran out early.
@@ -93,10 +95,15 @@ class Outcome(NamedTuple):
     rests: tuple[tuple[str, ...], ...] = ()
     ended: str = "returned"
     is_judged: bool = True
-    digest: str = ""
+    trail: Callable[[], str] = str
     steps: int = 0
     seconds: float = 0.0
     early: int = 0
+
+    @property
+    def digest(self) -> str:
+        """Of what was recorded: two executions of one plan have the same."""
+        return self.trail()
 
 
 class Execute(Protocol):

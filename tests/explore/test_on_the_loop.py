@@ -45,9 +45,9 @@ class Program:
         end = str(sorted(log.items()))
         self.ends.add(end)
         choices = tuple(self.loop.choices)
-        digest = hashlib.sha256(f"{end}{choices}".encode()).hexdigest()
+        trail = hashlib.sha256(f"{end}{choices}".encode()).hexdigest
         early = self.loop.early_used
-        return Outcome(plan, None, choices=choices, digest=digest, early=early)
+        return Outcome(plan, None, choices=choices, trail=trail, early=early)
 
 
 async def act(log, name: str, acts) -> None:

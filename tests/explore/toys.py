@@ -86,7 +86,7 @@ class World:
             tuple(self.choices),
             tuple(self.rests),
             "returned" if verdict is None else "broken",
-            digest=hashlib.sha256(text.encode()).hexdigest()[:16],
+            trail=hashlib.sha256(text.encode()).hexdigest,
             early=self.early,
         )
 
