@@ -501,7 +501,7 @@ def pytest_terminal_summary(
         if hasattr(report, "tta_unexplored")
     }
     if (explored or unexplored) and config.get_verbosity() >= 0:
-        from pytest_tta.explore.report import summary_lines
+        from pytest_tta.explore.summary import summary_lines
 
         terminalreporter.section("tta exploration")
         for line in summary_lines(explored, unexplored):

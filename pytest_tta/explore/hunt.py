@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pytest_tta.explore.cancels import search_cancellations
+from pytest_tta.explore.differences import first_difference
 from pytest_tta.explore.exhaustive import exhaust
 from pytest_tta.explore.footprints import Footprints
 from pytest_tta.explore.idle import idle_text
 from pytest_tta.explore.outcome import Verdict
 from pytest_tta.explore.plan import FaultAt, Plan, Schedule
-from pytest_tta.explore.report import first_difference, said_of
+from pytest_tta.explore.report import said_of
 from pytest_tta.explore.schedules import search_schedules
 from pytest_tta.explore.shrink import shrink
 from pytest_tta.explore.sweep import sweep

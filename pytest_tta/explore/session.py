@@ -32,7 +32,7 @@ from pytest_tta.explore.refusing import (
     why_not_with,
 )
 from pytest_tta.explore.replay import plan_to_replay
-from pytest_tta.explore.report import UNMARKED
+from pytest_tta.explore.summary import UNMARKED
 from pytest_tta.explore.tracebacks import traceback_section
 from pytest_tta.explore.witness import witnessed
 from pytest_tta.report.facts import facts

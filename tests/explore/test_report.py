@@ -8,15 +8,11 @@ from typing import Any
 import pytest
 
 from pytest_tta.clock.choices import Choice, Unit
+from pytest_tta.explore.differences import first_difference
 from pytest_tta.explore.outcome import CallSeen, Outcome, Verdict
 from pytest_tta.explore.plan import Cancellation, FaultAt, Plan, Schedule
-from pytest_tta.explore.report import (
-    finding_lines,
-    first_difference,
-    plan_in_words,
-    said_of,
-    summary_lines,
-)
+from pytest_tta.explore.report import finding_lines, plan_in_words, said_of
+from pytest_tta.explore.summary import summary_lines
 from pytest_tta.explore.witness import Witness
 
 READ = Unit("op", 1, "read", 1, 1)

@@ -13,7 +13,8 @@ from pytest_tta import op
 from pytest_tta.explore import injected
 from pytest_tta.explore.execution import Subject
 from pytest_tta.explore.plan import Cancellation, FaultAt, Plan, Schedule
-from pytest_tta.explore.report import finding_lines, plan_in_words, story
+from pytest_tta.explore.report import finding_lines, plan_in_words
+from pytest_tta.explore.story import story
 from pytest_tta.explore.witness import call_name, witnessed
 from pytest_tta.harness import Harness
 from pytest_tta.report.sections import trace_text
