@@ -45,9 +45,9 @@ async def test_case_21_the_note_says_that_the_budget_was_exhausted(clock):
 async def test_a_few_retries_are_always_allowed(clock):
     """Without traffic the minimum counts, in each window anew."""
     budget = RetryBudget(ratio=0.1, min_retries=2, window=10)
-    assert [budget.take() for _ in range(3)] == [True, True, False]
-    await asyncio.sleep(11)
-    assert budget.take()
+    for _ in range(3):
+        assert [budget.take() for _ in range(3)] == [True, True, False]
+        await asyncio.sleep(11)
 
 
 @virtual

@@ -295,20 +295,32 @@ async def test_several_probes_may_come_from_several_processes(world):
 
 
 @shared
+async def test_case_48_where_slow_calls_open_quick_failures_count_in_a_row_alone(world):
+    """Without a failure rate there is none that they could exceed."""
+    options = {"slow_call_duration": 60, "slow_call_rate": 0.5, "minimum_calls": 3}
+    guarded = world.breaker(failure_threshold=5, **options)
+    await tell(guarded, Boom(), Boom(), Boom(), Boom())
+    assert guarded.state == "closed"
+    await tell(guarded, Boom())
+    assert guarded.state == "open"
+
+
+@shared
 async def test_every_state_expires(world):
     """Nothing stays in Redis for ever, whichever state it is in."""
     client, seen = world.client(), []
     guarded = world.breaker(failure_rate=0.5, minimum_calls=1, ignore=KeyError)
 
-    async def note():
-        seen.append((guarded.state, await client.pttl(world.key) > 3600 * 1000))
+    async def note(days=1):
+        left = await client.pttl(world.key) / 24 / 3600 / 1000
+        seen.append((guarded.state, 0.999 * days < left <= days))
 
     for told, wait in (("ok", 0), (Boom(), 0), (KeyError(), world.pause), ("ok", 0)):
         await asyncio.sleep(wait)
         await tell(guarded, told)
         await note()
     await guarded.isolate()
-    await note()
+    await note(30)
     await client.pexpire(world.key, 14 * 24 * 3600 * 1000)
     await tell(guarded, "x")
     assert await client.pttl(world.key) > 29 * 24 * 3600 * 1000

@@ -161,6 +161,14 @@ def test_a_bucket_is_idle_when_it_is_as_good_as_new(algorithm):
     assert bucket.idle_at() >= 50.0
 
 
+def test_what_has_left_a_window_is_available_again():
+    """Each start as soon as it is a period ago, the others not."""
+    bucket = Limit("sliding_window", 5, 1.0, 5).bucket()
+    for start in (0.0, 0.5, 0.6, 0.7):
+        assert bucket.enter(start, 1)
+    assert [bucket.available(now) for now in (0.9, 1.0, 1.5)] == [1, 2, 3]
+
+
 def test_a_window_remembers_no_more_than_a_period():
     """What has left is dropped, however long it goes on."""
     window = Limit("sliding_window", 100, 1.0, 100).bucket()
