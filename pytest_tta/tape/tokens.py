@@ -20,9 +20,10 @@ from tta_primitives.llm.openai_responses import Responses
 from tta_primitives.llm.reading import mapping_of, mappings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
+    from typing import Unpack
 
-    from pytest_tta.wire.api import Api, ErrorKind
+    from pytest_tta.wire.api import Api, ErrorKind, ErrorTold
     from pytest_tta.wire.exchange import WireAnswer
     from tta_primitives.llm import LLMRequest, LLMResponse
     from tta_primitives.llm.dialect import Dialect
@@ -196,17 +197,9 @@ class TapedApi:
         """Return an answer without any choice or content."""
         return self._api.empty(body, number)
 
-    def error(
-        self,
-        kind: ErrorKind,
-        /,
-        *,
-        status: int | None = None,
-        message: str | None = None,
-        headers: Iterable[tuple[str, str]] = (),
-    ) -> WireAnswer:
+    def error(self, kind: ErrorKind, /, **told: Unpack[ErrorTold]) -> WireAnswer:
         """Return an error as the provider writes it."""
-        return self._api.error(kind, status=status, message=message, headers=headers)
+        return self._api.error(kind, **told)
 
     def error_event(self, kind: ErrorKind, message: str | None = None, /) -> bytes:
         """Return an error as it comes in the middle of a stream."""

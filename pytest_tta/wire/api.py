@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Unpack
 
     from pytest_tta.wire.exchange import WireAnswer
     from tta_primitives.llm import LLMRequest, LLMResponse
 
-__all__ = ["Api", "ErrorKind", "Said", "WireFault", "WireStrike"]
+__all__ = ["Api", "ErrorKind", "ErrorTold", "Said", "WireFault", "WireStrike"]
 
 ErrorKind: TypeAlias = Literal[
     "bad_request",
@@ -50,6 +51,20 @@ class Said:
     response: LLMResponse
     timeline: tuple[tuple[float, str], ...] | None = None
     delay: float = 0.0
+
+
+class ErrorTold(TypedDict, total=False):
+    """What may be told of an error otherwise than a provider usually does.
+
+    Attributes:
+        status: The HTTP status, in place of the one that goes with the kind.
+        message: What the error says, in place of the provider's words.
+        headers: Further headers, in place of the provider's of the same names.
+    """
+
+    status: int | None
+    message: str | None
+    headers: Iterable[tuple[str, str]]
 
 
 class Api(Protocol):
@@ -102,22 +117,12 @@ class Api(Protocol):
         """Return an answer without any choice or content, as providers sometimes do."""
         ...
 
-    def error(
-        self,
-        kind: ErrorKind,
-        /,
-        *,
-        status: int | None = None,
-        message: str | None = None,
-        headers: Iterable[tuple[str, str]] = (),
-    ) -> WireAnswer:
+    def error(self, kind: ErrorKind, /, **told: Unpack[ErrorTold]) -> WireAnswer:
         """Return an error as the provider writes it.
 
         Args:
             kind: What went wrong.
-            status: The HTTP status; the one that goes with the kind unless given.
-            message: What the error says; what the provider would say unless given.
-            headers: Further headers.
+            told: What is told of it otherwise than usual.
         """
         ...
 

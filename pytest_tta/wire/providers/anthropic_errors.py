@@ -131,9 +131,9 @@ def error_body(kind: ErrorKind, message: str | None = None) -> dict[str, Any]:
 
 def error_answer(
     kind: ErrorKind,
-    status: int | None,
-    message: str | None,
-    headers: Iterable[tuple[str, str]],
+    status: int | None = None,
+    message: str | None = None,
+    headers: Iterable[tuple[str, str]] = (),
 ) -> WireAnswer:
     """Return an error under the head that Anthropic gives it.
 

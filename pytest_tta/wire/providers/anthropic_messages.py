@@ -20,9 +20,10 @@ from pytest_tta.wire.providers.tokens import usage_of
 from tta_primitives.llm import LLMRequest, LLMResponse, Tool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
+    from typing import Unpack
 
-    from pytest_tta.wire.api import ErrorKind
+    from pytest_tta.wire.api import ErrorKind, ErrorTold
     from pytest_tta.wire.exchange import WireAnswer
 
 __all__ = ["AnthropicMessages"]
@@ -92,17 +93,9 @@ class AnthropicMessages(JSONApi):
         """Return an answer that has ended and has no content."""
         return self.answer(Said(response=LLMResponse()), body, number)
 
-    def error(
-        self,
-        kind: ErrorKind,
-        /,
-        *,
-        status: int | None = None,
-        message: str | None = None,
-        headers: Iterable[tuple[str, str]] = (),
-    ) -> WireAnswer:
+    def error(self, kind: ErrorKind, /, **told: Unpack[ErrorTold]) -> WireAnswer:
         """Return an error as Anthropic writes it; see `Api.error`."""
-        return error_answer(kind, status, message, headers)
+        return error_answer(kind, **told)
 
     def error_event(self, kind: ErrorKind, message: str | None = None, /) -> bytes:
         """Return an error as it comes in the middle of a stream."""

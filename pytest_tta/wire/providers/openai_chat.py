@@ -23,9 +23,10 @@ from pytest_tta.wire.providers.tokens import usage_of
 from tta_primitives.llm import LLMRequest, LLMResponse, Tool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
+    from typing import Unpack
 
-    from pytest_tta.wire.api import ErrorKind
+    from pytest_tta.wire.api import ErrorKind, ErrorTold
     from pytest_tta.wire.exchange import WireAnswer
 
 __all__ = ["OpenAIChat"]
@@ -108,19 +109,12 @@ class OpenAIChat(JSONApi):
         )
         return completion.streamed() if self.streams(body) else completion.whole()
 
-    def error(
-        self,
-        kind: ErrorKind,
-        /,
-        *,
-        status: int | None = None,
-        message: str | None = None,
-        headers: Iterable[tuple[str, str]] = (),
-    ) -> WireAnswer:
+    def error(self, kind: ErrorKind, /, **told: Unpack[ErrorTold]) -> WireAnswer:
         """Return an error as OpenAI writes it; see `Api.error`."""
-        refused = refusal(kind, message)
-        shown = refused.status if status is None else status
-        return error_answer(refused, self._error(refused, shown), status, headers)
+        refused = refusal(kind, told.get("message"))
+        status = told.get("status") or refused.status
+        error = self._error(refused, status)
+        return error_answer(refused, error, status, told.get("headers", ()))
 
     def error_event(self, kind: ErrorKind, message: str | None = None, /) -> bytes:
         """Return an error as it comes in the middle of a stream."""

@@ -222,7 +222,7 @@ def error_fields(refused: Refused) -> dict[str, Any]:
 def error_answer(
     refused: Refused,
     error: Mapping[str, Any],
-    status: int | None,
+    status: int,
     headers: Iterable[tuple[str, str]],
 ) -> WireAnswer:
     """Return an error under the head that OpenAI gives it.
@@ -230,7 +230,7 @@ def error_answer(
     Args:
         refused: What OpenAI says.
         error: The error as the body has it.
-        status: The HTTP status; the usual one unless given.
+        status: The HTTP status.
         headers: Further headers, in place of ours of the same names.
     """
     given = tuple((name.lower(), value) for name, value in headers)
@@ -238,7 +238,7 @@ def error_answer(
     answer = WireAnswer.of_bytes(
         json_bytes({"error": error}),
         "application/json",
-        status=refused.status if status is None else status,
+        status=status,
         headers=answer_headers(0, 0.0, wait=wait),
     )
     return answer.with_headers(*given)

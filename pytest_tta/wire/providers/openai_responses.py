@@ -25,9 +25,10 @@ from pytest_tta.wire.providers.tokens import usage_of
 from tta_primitives.llm import LLMRequest, LLMResponse, Message, Tool, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
+    from typing import Unpack
 
-    from pytest_tta.wire.api import ErrorKind, Said
+    from pytest_tta.wire.api import ErrorKind, ErrorTold, Said
     from tta_primitives.llm import FinishReason
 
 __all__ = ["OpenAIResponses"]
@@ -145,18 +146,13 @@ class OpenAIResponses(JSONApi):
         events = _opened(response, body, number)
         return _streamed(events, whole, 0.0, number, 0.0)
 
-    def error(
-        self,
-        kind: ErrorKind,
-        /,
-        *,
-        status: int | None = None,
-        message: str | None = None,
-        headers: Iterable[tuple[str, str]] = (),
-    ) -> WireAnswer:
+    def error(self, kind: ErrorKind, /, **told: Unpack[ErrorTold]) -> WireAnswer:
         """Return an error as OpenAI writes it; see `Api.error`."""
-        refused = _refusal(kind, message)
-        return error_answer(refused, error_fields(refused), status, headers)
+        refused = _refusal(kind, told.get("message"))
+        status = told.get("status") or refused.status
+        return error_answer(
+            refused, error_fields(refused), status, told.get("headers", ())
+        )
 
     def error_event(self, kind: ErrorKind, message: str | None = None, /) -> bytes:
         """Return an error as it comes in the middle of a stream.
