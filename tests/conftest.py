@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import hypothesis  # before the heap is frozen: it looks for referrers
@@ -94,5 +95,13 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish() -> None:
-    """Take all garbage back in: Hypothesis asks at the end who holds its randomness."""
+    """Take all garbage back in: Hypothesis asks at the end who holds its randomness.
+
+    What coverage has counted is written down at once: a worker that takes ten seconds
+    to end is killed.
+    """
     gc.unfreeze()
+    coverage = sys.modules.get("coverage")
+    counting = None if coverage is None else coverage.Coverage.current()
+    if counting is not None:
+        counting.save()
