@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import itertools
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -333,6 +334,25 @@ def test_names_of_tasks_begin_anew_in_each_run(loop: SimulationLoop) -> None:
         "Task-4",
     ]
     assert [unit.chain for unit in loop.choices[-2].units] == [5, 6, 7]
+
+
+@pytest.mark.parametrize(("delay", "slow"), [(0, 0), (1, 1)])
+def test_a_limit_after_an_operation_that_took_time_is_counted(
+    loop: SimulationLoop, delay: float, slow: int
+) -> None:
+    """It takes time if a timer comes before it, and not if that was due anyway."""
+
+    async def body() -> None:
+        """Wait for an operation beside a timer, then for nobody."""
+        loop.call_later(delay, int)
+        await loop.operation("a")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await asyncio.Event().wait()
+
+    loop.begin(take_last)
+    loop.run(body())
+    assert (loop.time(), loop.slow_limits, loop.early_used) == (delay + 5, slow, 0)
 
 
 # --- modes ----------------------------------------------------------------------------

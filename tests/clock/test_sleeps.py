@@ -212,6 +212,19 @@ def test_a_stall_is_forgotten_when_the_clock_is_rewound() -> None:
         assert [record.woke_at for record in clock.sleeps] == [1]
 
 
+def test_remarks_are_forgotten_when_the_clock_is_rewound() -> None:
+    """All of them, or those since the moment that was marked."""
+    clock = VirtualClock()
+    clock.notes.append("one")
+    mark = clock.mark()
+    clock.notes += ["two", "three"]
+    clock.rewind(mark)
+    assert clock.notes == ["one"]
+    clock.notes.append("two")
+    clock.rewind()
+    assert clock.notes == []
+
+
 def test_waits_are_selected_by_a_pattern_of_paths(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
