@@ -8,21 +8,22 @@ import os
 import random
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
-from statistics import median
 from time import process_time
 from typing import TYPE_CHECKING, Any
 
 from pytest_tta import Harness, VirtualClock, op
 from pytest_tta.clock.simulation import SimulationLoop
 from pytest_tta.explore.execution import Subject
+from pytest_tta.explore.injected import PermanentFailure
 from pytest_tta.explore.sweep import sweep
 from tests.benchmarks.children import ROOT
-from tests.benchmarks.measure import calling, race
+from tests.benchmarks.measure import awaiting, calling, race
+from tests.benchmarks.runtime import bare
 from tests.benchmarks.table import Figures, NoReferenceError, Rows
 from tta_primitives import ParallelPrimitive, WorkflowContext, step
 from tta_primitives.recovery import FallbackPrimitive, RetryPrimitive, TimeoutPrimitive
@@ -40,6 +41,7 @@ ROWS = Rows("Exploration, in one process")
 
 _KINDS = ("error", "lost-ack", "hang", "fatal")
 _MICRO = 1e6
+_BARE_WHERE_SET = 0.07e-6  # Seconds.
 _SIMLOOP = "TTA_SIMLOOP_PYTHON"
 
 
@@ -54,13 +56,15 @@ def _site(name: str) -> WorkflowPrimitive[int, int]:
     return step(call, name=name)
 
 
-def six_sites() -> WorkflowPrimitive[int, int]:
+def six_sites(
+    site: Callable[[str], WorkflowPrimitive[int, int]] = _site,
+) -> WorkflowPrimitive[int, int]:
     """Return a workflow with six calls, of which some are guarded."""
     branches = ParallelPrimitive(
-        [FallbackPrimitive(_site("quote-a"), [_site("quote-b")]), _site("stock")]
+        [FallbackPrimitive(site("quote-a"), [site("quote-b")]), site("stock")]
     )
-    before = RetryPrimitive(_site("load"), max_retries=2) >> branches >> step(sum)
-    after = RetryPrimitive(_site("charge"), max_retries=2) >> _site("mail")
+    before = RetryPrimitive(site("load"), max_retries=2) >> branches >> step(sum)
+    after = RetryPrimitive(site("charge"), max_retries=2) >> site("mail")
     return TimeoutPrimitive(before >> after, timeout_seconds=10)
 
 
@@ -82,21 +86,116 @@ def swept(depth: int) -> tuple[int, float]:
     return report.executions, seconds
 
 
+class _Struck:
+    """Calls that fail by hand, as a sweep lets them: for a loop that knows no faults.
+
+    Attributes:
+        plan: The kinds of faults, by site and number.
+        counts: How often each site was called in this run.
+    """
+
+    def __init__(self) -> None:
+        self.plan: dict[tuple[str, int], str] = {}
+        self.counts: dict[str, int] = {}
+
+    def site(self, name: str) -> WorkflowPrimitive[int, int]:
+        """Return a call of a site."""
+
+        async def call(value: int) -> int:
+            number = self.counts[name] = self.counts.get(name, 0) + 1
+            kind = self.plan.get((name, number))
+            if kind == "hang":
+                await asyncio.Event().wait()
+            await asyncio.sleep(0)
+            if kind is not None:
+                raise (
+                    PermanentFailure(name) if kind == "fatal" else ConnectionError(name)
+                )
+            return value
+
+        return step(call, name=name)
+
+
+def struck_by_a_sweep() -> list[dict[tuple[str, int], str]]:
+    """Return the faults of each execution of a sweep."""
+    workflow = six_sites()
+    plans = []
+    with Harness() as tta, Subject(tta, lambda: tta.run(workflow, 1)) as subject:
+        subject.on_execution = lambda outcome: plans.append(
+            {
+                (one.site.rpartition("/")[2], one.number): one.kind
+                for one in outcome.plan.faults
+            }
+        )
+        sweep(subject, depth=1, kinds=_KINDS)
+    return plans
+
+
 @ROWS.row(
     "sweep",
     "sweep executions (6 sites, 4 faults)",
-    "per CPU second",
+    "per CPU second where bare takes 0.07 us",
     4000,
     is_floor=True,
 )
 def sweep_executions(pace: Pace) -> Figures:
-    """Count the executions of a sweep of single faults, with all that is judged."""
-    rates = []
-    for _ in range(pace.rounds):
-        executions, seconds = swept(1)
-        rates.append(executions / seconds)
-    note = f"{executions} executions for single faults"
-    return Figures(median(rates), note=note)
+    """Race a sweep of single faults, with all that is judged, with bare calls.
+
+    The target is a number of executions in a second; so it is asked for as what they
+    come to on the machine where it was set, whose bare calls took 0.07 us.
+    """
+    executions, _ = swept(1)
+
+    def sweeps(count: int) -> float:
+        return sum(swept(1)[1] for _ in range(count))
+
+    times = race({"bare": awaiting(bare, 1), "sweep": sweeps}, pace)
+    calls = times.ratio("sweep", "bare") / executions
+    here = executions / times.seconds("sweep")
+    note = (
+        f"{executions} executions for single faults; here {here:,.0f}/s, "
+        f"bare {times.seconds('bare') * _MICRO:.3f} us"
+    )
+    return Figures(1 / (calls * _BARE_WHERE_SET), note=note)
+
+
+@ROWS.row(
+    "sweep-looptime",
+    "sweep executions (6 sites, 4 faults)",
+    "x looptime runs",
+    1.2,
+    is_floor=True,
+)
+def sweep_over_looptime(pace: Pace) -> Figures:
+    """Race the executions of a sweep with runs under looptime, with the same faults.
+
+    Those are written into the calls by hand; nobody judges what comes of them.
+    """
+    import looptime
+
+    world = _Struck()
+    workflow = six_sites(world.site)
+    plans = struck_by_a_sweep()
+
+    def run() -> None:
+        for world.plan in plans:
+            world.counts.clear()
+            with (
+                suppress(ConnectionError, PermanentFailure, TimeoutError),
+                asyncio.Runner(loop_factory=looptime.new_event_loop) as runner,
+            ):
+                runner.run(workflow.execute(1, WorkflowContext()))
+
+    def runs(count: int) -> float:
+        return calling(run)(count) / len(plans)
+
+    def sweeps(count: int) -> float:
+        return sum(swept(1)[1] for _ in range(count)) / len(plans)
+
+    times = race({"ours": sweeps, "looptime": runs}, pace)
+    ours, theirs = (1 / times.seconds(name) for name in ("ours", "looptime"))
+    note = f"ours {ours:,.0f}/s, looptime {theirs:,.0f}/s"
+    return Figures(1 / times.ratio("ours", "looptime"), note=note)
 
 
 # --- schedules ------------------------------------------------------------------------
