@@ -20,11 +20,11 @@ from tta_primitives.recovery.retry import RetryOptions, RetryPrimitive
 from tta_primitives.recovery.timeout import TimeoutPrimitive
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
     from datetime import timedelta
     from typing import Unpack
 
-    from tta_primitives.context import WorkflowContext
+    from tta_primitives.operands import AsyncOperand, SyncOperand
     from tta_primitives.primitive import WorkflowPrimitive
     from tta_primitives.recovery.timeout import Limit
 
@@ -104,25 +104,11 @@ def resilient(
 ) -> Wrapper[Open, Open]: ...
 @overload
 def resilient(
-    primitive: WorkflowPrimitive[In, Out], **layers: Unpack[ResilientOptions]
+    primitive: AsyncOperand[In, Out], **layers: Unpack[ResilientOptions]
 ) -> WorkflowPrimitive[In, Out]: ...
 @overload
 def resilient(
-    primitive: Callable[[In], Awaitable[Out]], **layers: Unpack[ResilientOptions]
-) -> WorkflowPrimitive[In, Out]: ...
-@overload
-def resilient(
-    primitive: Callable[[In, WorkflowContext], Awaitable[Out]],
-    **layers: Unpack[ResilientOptions],
-) -> WorkflowPrimitive[In, Out]: ...
-@overload
-def resilient(
-    primitive: Callable[[In], Out], **layers: Unpack[ResilientOptions]
-) -> WorkflowPrimitive[In, Out]: ...
-@overload
-def resilient(
-    primitive: Callable[[In, WorkflowContext], Out],
-    **layers: Unpack[ResilientOptions],
+    primitive: SyncOperand[In, Out], **layers: Unpack[ResilientOptions]
 ) -> WorkflowPrimitive[In, Out]: ...
 def resilient(
     primitive: Any = None,

@@ -30,13 +30,14 @@ from tta_primitives.performance.single_flight import Flight, Flights, Load
 from tta_primitives.primitive import In, Open, Out, Wrapper, as_operand
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Mapping
     from datetime import timedelta
     from typing import Unpack
 
     from redis.asyncio import Redis
 
     from tta_primitives.loops import LoopClock
+    from tta_primitives.operands import AsyncOperand, SyncOperand
     from tta_primitives.performance.policy import KeyFunction, TagFunction
     from tta_primitives.performance.serializers import Serializer
     from tta_primitives.performance.storage import Storage
@@ -174,31 +175,13 @@ class CachePrimitive(Wrapper[In, Out]):
     @overload
     def __init__(
         self: CachePrimitive[A, B],
-        primitive: WorkflowPrimitive[A, B],
+        primitive: AsyncOperand[A, B],
         **options: Unpack[CacheOptions],
     ) -> None: ...
     @overload
     def __init__(
         self: CachePrimitive[A, B],
-        primitive: Callable[[A], Awaitable[B]],
-        **options: Unpack[CacheOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: CachePrimitive[A, B],
-        primitive: Callable[[A, WorkflowContext], Awaitable[B]],
-        **options: Unpack[CacheOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: CachePrimitive[A, B],
-        primitive: Callable[[A], B],
-        **options: Unpack[CacheOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: CachePrimitive[A, B],
-        primitive: Callable[[A, WorkflowContext], B],
+        primitive: SyncOperand[A, B],
         **options: Unpack[CacheOptions],
     ) -> None: ...
     def __init__(self, primitive: Any = None, **options: Any) -> None:

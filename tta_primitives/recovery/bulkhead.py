@@ -16,11 +16,12 @@ from tta_primitives.primitive import In, Open, Out, Wrapper, as_operand
 from tta_primitives.recovery.options import changed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
     from datetime import timedelta
     from typing import Required, Unpack
 
     from tta_primitives.context import WorkflowContext
+    from tta_primitives.operands import AsyncOperand, SyncOperand
     from tta_primitives.primitive import WorkflowPrimitive
 
 __all__ = ["BulkheadOptions", "BulkheadPrimitive", "BulkheadStats"]
@@ -100,29 +101,11 @@ class BulkheadPrimitive(Wrapper[In, Out]):
     ) -> None: ...
     @overload
     def __init__(
-        self, primitive: WorkflowPrimitive[In, Out], **options: Unpack[BulkheadOptions]
+        self, primitive: AsyncOperand[In, Out], **options: Unpack[BulkheadOptions]
     ) -> None: ...
     @overload
     def __init__(
-        self,
-        primitive: Callable[[In], Awaitable[Out]],
-        **options: Unpack[BulkheadOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        primitive: Callable[[In, WorkflowContext], Awaitable[Out]],
-        **options: Unpack[BulkheadOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self, primitive: Callable[[In], Out], **options: Unpack[BulkheadOptions]
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        primitive: Callable[[In, WorkflowContext], Out],
-        **options: Unpack[BulkheadOptions],
+        self, primitive: SyncOperand[In, Out], **options: Unpack[BulkheadOptions]
     ) -> None: ...
     def __init__(
         self,

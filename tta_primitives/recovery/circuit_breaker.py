@@ -24,13 +24,14 @@ from tta_primitives.recovery.circuit_state import Circuit, Closed, Probe
 from tta_primitives.recovery.options import changed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
     from datetime import timedelta
     from typing import Unpack
 
     from redis.asyncio import Redis
 
     from tta_primitives.context import WorkflowContext
+    from tta_primitives.operands import AsyncOperand, SyncOperand
     from tta_primitives.primitive import WorkflowPrimitive
     from tta_primitives.recovery.circuit_state import Change, Ticket
     from tta_primitives.recovery.classify import ErrorFilter
@@ -186,31 +187,13 @@ class CircuitBreakerPrimitive(Wrapper[In, Out]):
     @overload
     def __init__(
         self,
-        primitive: WorkflowPrimitive[In, Out],
+        primitive: AsyncOperand[In, Out],
         **options: Unpack[CircuitBreakerOptions],
     ) -> None: ...
     @overload
     def __init__(
         self,
-        primitive: Callable[[In], Awaitable[Out]],
-        **options: Unpack[CircuitBreakerOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        primitive: Callable[[In, WorkflowContext], Awaitable[Out]],
-        **options: Unpack[CircuitBreakerOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        primitive: Callable[[In], Out],
-        **options: Unpack[CircuitBreakerOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        primitive: Callable[[In, WorkflowContext], Out],
+        primitive: SyncOperand[In, Out],
         **options: Unpack[CircuitBreakerOptions],
     ) -> None: ...
     def __init__(

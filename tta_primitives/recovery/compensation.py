@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from tta_primitives.context import WorkflowContext
+    from tta_primitives.operands import AsyncOperand, SyncOperand
     from tta_primitives.primitive import A, B
 
     AnyStep: TypeAlias = WorkflowPrimitive[Any, Any] | Callable[..., Any]
@@ -249,27 +250,11 @@ class SagaPrimitive(_Undoable[In, Out]):
     ) -> None: ...
     @overload
     def __init__(
-        self, steps: WorkflowPrimitive[In, Out], **options: Unpack[SagaOptions]
+        self, steps: AsyncOperand[In, Out], **options: Unpack[SagaOptions]
     ) -> None: ...
     @overload
     def __init__(
-        self, steps: Callable[[In], Awaitable[Out]], **options: Unpack[SagaOptions]
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        steps: Callable[[In, WorkflowContext], Awaitable[Out]],
-        **options: Unpack[SagaOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self, steps: Callable[[In], Out], **options: Unpack[SagaOptions]
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        steps: Callable[[In, WorkflowContext], Out],
-        **options: Unpack[SagaOptions],
+        self, steps: SyncOperand[In, Out], **options: Unpack[SagaOptions]
     ) -> None: ...
     def __init__(
         self,

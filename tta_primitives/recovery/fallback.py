@@ -30,7 +30,6 @@ from tta_primitives.recovery.results import discard
 if TYPE_CHECKING:
     from collections.abc import (
         AsyncIterator,
-        Awaitable,
         Callable,
         Iterator,
         Sequence,
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from tta_primitives.context import WorkflowContext
+    from tta_primitives.operands import AsyncOperand, SyncOperand
     from tta_primitives.primitive import WorkflowPrimitive
 
 __all__ = ["FallbackOptions", "FallbackPrimitive", "FallbackStats"]
@@ -130,35 +130,14 @@ class FallbackPrimitive(Wrapper[In, Out]):
     @overload
     def __init__(
         self,
-        primary: WorkflowPrimitive[In, Out],
+        primary: AsyncOperand[In, Out],
         fallbacks: Sequence[object],
         **options: Unpack[FallbackOptions],
     ) -> None: ...
     @overload
     def __init__(
         self,
-        primary: Callable[[In], Awaitable[Out]],
-        fallbacks: Sequence[object],
-        **options: Unpack[FallbackOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        primary: Callable[[In, WorkflowContext], Awaitable[Out]],
-        fallbacks: Sequence[object],
-        **options: Unpack[FallbackOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        primary: Callable[[In], Out],
-        fallbacks: Sequence[object],
-        **options: Unpack[FallbackOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        primary: Callable[[In, WorkflowContext], Out],
+        primary: SyncOperand[In, Out],
         fallbacks: Sequence[object],
         **options: Unpack[FallbackOptions],
     ) -> None: ...

@@ -16,11 +16,12 @@ from tta_primitives.recovery.options import changed
 from tta_primitives.signature import wants_context
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from datetime import timedelta
     from typing import Required, Unpack
 
     from tta_primitives.context import WorkflowContext
+    from tta_primitives.operands import AsyncOperand, SyncOperand
     from tta_primitives.primitive import WorkflowPrimitive
 
 __all__ = [
@@ -120,27 +121,11 @@ class HedgePrimitive(Wrapper[In, Out]):
     ) -> None: ...
     @overload
     def __init__(
-        self, primitive: WorkflowPrimitive[In, Out], **options: Unpack[HedgeOptions]
+        self, primitive: AsyncOperand[In, Out], **options: Unpack[HedgeOptions]
     ) -> None: ...
     @overload
     def __init__(
-        self, primitive: Callable[[In], Awaitable[Out]], **options: Unpack[HedgeOptions]
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        primitive: Callable[[In, WorkflowContext], Awaitable[Out]],
-        **options: Unpack[HedgeOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self, primitive: Callable[[In], Out], **options: Unpack[HedgeOptions]
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        primitive: Callable[[In, WorkflowContext], Out],
-        **options: Unpack[HedgeOptions],
+        self, primitive: SyncOperand[In, Out], **options: Unpack[HedgeOptions]
     ) -> None: ...
     def __init__(
         self,

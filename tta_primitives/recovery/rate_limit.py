@@ -24,13 +24,14 @@ from tta_primitives.redis_link import link_to
 from tta_primitives.signature import of_both
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+    from collections.abc import AsyncIterator, Callable, Hashable
     from datetime import timedelta
     from typing import Required, Unpack
 
     from redis.asyncio import Redis
 
     from tta_primitives.context import WorkflowContext
+    from tta_primitives.operands import AsyncOperand, SyncOperand
     from tta_primitives.primitive import WorkflowPrimitive
     from tta_primitives.recovery.rate_queue import Waiter
     from tta_primitives.recovery.rate_shared import Reservation
@@ -162,30 +163,12 @@ class RateLimitPrimitive(Wrapper[In, Out]):
     @overload
     def __init__(
         self,
-        primitive: WorkflowPrimitive[In, Out],
+        primitive: AsyncOperand[In, Out],
         **options: Unpack[RateLimitOptions],
     ) -> None: ...
     @overload
     def __init__(
-        self,
-        primitive: Callable[[In], Awaitable[Out]],
-        **options: Unpack[RateLimitOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        primitive: Callable[[In, WorkflowContext], Awaitable[Out]],
-        **options: Unpack[RateLimitOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self, primitive: Callable[[In], Out], **options: Unpack[RateLimitOptions]
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        primitive: Callable[[In, WorkflowContext], Out],
-        **options: Unpack[RateLimitOptions],
+        self, primitive: SyncOperand[In, Out], **options: Unpack[RateLimitOptions]
     ) -> None: ...
     def __init__(
         self,

@@ -31,11 +31,12 @@ from tta_primitives.recovery.repetition import Counts, Repetition
 from tta_primitives.recovery.results import discard
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
     from datetime import timedelta
     from typing import Unpack
 
     from tta_primitives.context import WorkflowContext
+    from tta_primitives.operands import AsyncOperand, SyncOperand
     from tta_primitives.primitive import WorkflowPrimitive
 
 __all__ = ["RetryOptions", "RetryPrimitive", "RetryStats"]
@@ -164,27 +165,11 @@ class RetryPrimitive(Wrapper[In, Out]):
     ) -> None: ...
     @overload
     def __init__(
-        self, primitive: WorkflowPrimitive[In, Out], **options: Unpack[RetryOptions]
+        self, primitive: AsyncOperand[In, Out], **options: Unpack[RetryOptions]
     ) -> None: ...
     @overload
     def __init__(
-        self, primitive: Callable[[In], Awaitable[Out]], **options: Unpack[RetryOptions]
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        primitive: Callable[[In, WorkflowContext], Awaitable[Out]],
-        **options: Unpack[RetryOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self, primitive: Callable[[In], Out], **options: Unpack[RetryOptions]
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        primitive: Callable[[In, WorkflowContext], Out],
-        **options: Unpack[RetryOptions],
+        self, primitive: SyncOperand[In, Out], **options: Unpack[RetryOptions]
     ) -> None: ...
     def __init__(
         self,

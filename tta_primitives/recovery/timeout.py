@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     from tta_primitives.context import WorkflowContext
+    from tta_primitives.operands import AsyncOperand, SyncOperand
     from tta_primitives.primitive import A, B, C, WorkflowPrimitive
 
 __all__ = ["TimeoutPrimitive", "TimeoutStats"]
@@ -111,7 +112,7 @@ class TimeoutPrimitive(Wrapper[In, Out]):
     @overload
     def __init__(
         self,
-        primitive: WorkflowPrimitive[In, Out],
+        primitive: AsyncOperand[In, Out],
         *,
         timeout_seconds: Limit,
         fallback: None = None,
@@ -119,31 +120,7 @@ class TimeoutPrimitive(Wrapper[In, Out]):
     @overload
     def __init__(
         self,
-        primitive: Callable[[In], Awaitable[Out]],
-        *,
-        timeout_seconds: Limit,
-        fallback: None = None,
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        primitive: Callable[[In, WorkflowContext], Awaitable[Out]],
-        *,
-        timeout_seconds: Limit,
-        fallback: None = None,
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        primitive: Callable[[In], Out],
-        *,
-        timeout_seconds: Limit,
-        fallback: None = None,
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        primitive: Callable[[In, WorkflowContext], Out],
+        primitive: SyncOperand[In, Out],
         *,
         timeout_seconds: Limit,
         fallback: None = None,
