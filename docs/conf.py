@@ -45,6 +45,11 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "tta-dev-primitives"
 html_theme_options = {"navigation_with_keys": True}
+html_static_path = ["style"]
+html_css_files = ["pages.css"]
+# The style that the theme would take underlines the names of modules, as if they were
+# links.
+pygments_dark_style = "a11y-dark"
 
 # Names outside this project are links only where their index can be fetched.
 if os.environ.get("TTA_DOCS_ONLINE") == "1":
