@@ -11,6 +11,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import fakeredis
 import pytest
 
 from tests.garbage import only_new_garbage
@@ -18,8 +19,8 @@ from tests.performance.redis_clients import fake_redis, own_namespace, real_redi
 from tests.performance.tools import Loads, SlowStorage, hearing, now, virtual
 from tests.services import require_service
 from tta_primitives import WorkflowContext
-from tta_primitives.performance import CachePrimitive, MemoryStorage
-from tta_primitives.performance.leases import LONGEST_PAUSE, PATIENCE
+from tta_primitives.performance import CachePrimitive, MemoryStorage, RedisStorage
+from tta_primitives.performance.leases import LONGEST_PAUSE, PATIENCE, Lease
 
 
 def ctx(deadline: float | None = None) -> WorkflowContext:
@@ -62,6 +63,29 @@ async def test_a_fleet_loads_once(client, fleet) -> None:
     assert len(waits) == 9
     assert all(not wait["loads"] and wait["seconds"] >= 3 for wait in waits)
     assert await leases(client) == []
+
+
+@virtual
+async def test_a_lease_is_for_five_seconds_unless_told_otherwise(client, fleet) -> None:
+    """So long others wait for a process that has died."""
+    [cache] = fleet(Loads(seconds=1).load, 1)
+    loading = asyncio.create_task(cache.execute("k", ctx()))
+    await asyncio.sleep(0.5)
+    [key] = await leases(client)
+    assert await client.pttl(key) == 4500
+    await loading
+
+
+@virtual
+async def test_who_cannot_ask_does_not_hold_a_lease() -> None:
+    """Somebody else may have it by now."""
+    server = fakeredis.FakeServer()
+    lease = Lease(RedisStorage(fake_redis(server)), "k", 60)
+    assert await lease.acquire()
+    assert await lease.is_held()
+    server.connected = False
+    assert not await lease.is_held()
+    await lease.end()
 
 
 @virtual

@@ -256,6 +256,18 @@ async def test_case_86_a_stream_that_is_not_eligible_is_executed_once(clock):
 
 
 @virtual
+async def test_case_86_a_stream_that_is_not_eligible_is_that_of_the_primary(clock):
+    """Alternatives are for hedges."""
+    hedge = HedgePrimitive(
+        Sources(["a"]),
+        delay=1,
+        alternatives=[Sources(["other"])],
+        hedge_if=lambda value: False,
+    )
+    assert await chunks_of(hedge, "x", WorkflowContext()) == (["a"], None)
+
+
+@virtual
 async def test_the_latency_of_a_stream_is_that_of_its_first_chunk(clock):
     """The second stream is hedged after what the first has shown."""
     sources = Sources([2.0, "a", 60.0], [60.0, "slow"], [1.0, "b"])

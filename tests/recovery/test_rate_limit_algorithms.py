@@ -161,6 +161,14 @@ def test_a_bucket_is_idle_when_it_is_as_good_as_new(algorithm):
     assert bucket.idle_at() >= 50.0
 
 
+def test_an_empty_leaky_bucket_has_room_for_all_that_it_holds():
+    """However much runs out of it in a second."""
+    bucket = Limit("leaky_bucket", 10, 1.0, 5).bucket()
+    assert bucket.has_room(0.0, 5)
+    assert bucket.enter(0.0, 1)
+    assert [bucket.has_room(0.0, waiting) for waiting in (4, 5)] == [True, False]
+
+
 def test_what_has_left_a_window_is_available_again():
     """Each start as soon as it is a period ago, the others not."""
     bucket = Limit("sliding_window", 5, 1.0, 5).bucket()
