@@ -254,6 +254,8 @@ def test_wrong_values_are_refused_at_the_call(wrong, message):
         {"capture_content": 1},
         {"sample_ratio": "all"},
         {"otlp_headers": {"authorization": 7}},
+        {"otlp_headers": "authorization=7"},
+        {"span_queue": 100},
         {"redact": str},
     ],
 )
