@@ -66,6 +66,7 @@ KEYS = [
     "wall",
     "properties",
     "sweep",
+    "sweep-looptime",
     "exploration",
     "exploration-simloop",
     "simulation",
