@@ -156,12 +156,15 @@ class Subject:
 
     @property
     def tree(self) -> str:
-        """The digest of the workflows that the first execution ran; empty before it."""
+        """The digest of the workflows that an ordinary execution runs.
+
+        After a fault there may be fewer of them. Empty before the first one.
+        """
         return digest_of_trees(self._roots) if self._roots else ""
 
     @property
     def trees(self) -> tuple[Any, ...]:
-        """The workflows that the first execution ran; none before it."""
+        """The workflows that the first ordinary execution ran; none before it."""
         return tuple(self._roots)
 
     @property
@@ -316,7 +319,7 @@ class Subject:
         verdict = ending.verdict
         if verdict is None:
             verdict = next(self._broken(situation), None)
-        if not self._roots:
+        if not self._roots and not (plan.faults or plan.cancellation):
             self._roots = self._state.roots
         for name, is_reached in self._harness.reached().items():
             self.reached[name] = is_reached or self.reached.get(name, False)

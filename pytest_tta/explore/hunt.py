@@ -112,10 +112,10 @@ class Hunt:
             plan: Of an earlier run.
         """
         outcome = self.execute(plan)
+        # To compare with, if all goes well in it, and to know the workflows.
+        plain = self.execute(Plan())
         if outcome.verdict is not None:
             self.found = outcome._replace(plan=plan)
-            plain = self.execute(Plan())
-            # To compare with, if all goes well in it.
             self.plain = plain if plain.verdict is None else None
         return outcome
 

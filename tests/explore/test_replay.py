@@ -110,3 +110,37 @@ def test_a_line_for_several_tests_is_refused_in_workers_too(
     result = run_apart("-p", "xdist.plugin", "-n2", "--tta-replay=tta1")
     result.stdout.fnmatch_lines(["*executes one test, and 2 are selected*"])
     result.assert_outcomes(errors=2)
+
+
+TWO_WORKFLOWS = """
+    from pytest_tta import op
+    from tta_primitives import step
+
+    async def load(_):
+        await op("db")
+
+    @step
+    async def mail(_):
+        pass
+
+    def test_both(tta):
+        try:
+            tta.run(step(load) >> str, None)
+        except ConnectionError:
+            assert False, "not handled"
+        tta.run(mail >> str, None)
+"""
+
+
+def test_a_fault_that_stops_the_test_changes_no_workflow(
+    pytester: pytest.Pytester, run: Run
+) -> None:
+    """After it fewer of them run, which is no reason to doubt the line."""
+    pytester.makepyfile(test_two=TWO_WORKFLOWS)
+    found = run("--tta-explore", "--tta-failures=none").stdout.str()
+    (line,) = {part.split("'")[1] for part in found.split("--tta-replay=")[1:]}
+    assert " t=" in line
+    replayed = run(f"--tta-replay={line}")
+    replayed.assert_outcomes(failed=1)
+    replayed.stdout.fnmatch_lines(["*still fails*"])
+    replayed.stdout.no_fnmatch_line("*have changed since*")
