@@ -46,7 +46,7 @@ _AFTERWARDS = (
     "run it again after the fix: it should pass; after larger changes explore again"
 )
 # What a test says of behaviour that is as it should be.
-_ACCEPT = "`assert answer in {'paid', 'try later'}`"
+_ACCEPT = "let the test accept it, as in `assert answer in {'paid', 'try later'}`"
 _CHOOSE = "@pytest.mark.tta_sweep(faults=[...], sites=[...])"
 
 _WHAT_STRIKES = {
@@ -282,7 +282,7 @@ def recipe(found: Outcome) -> Iterator[str]:
     if verdict is None or verdict.kind != "assertion":
         return
     if plan.faults:
-        yield f"if that is right after such a fault, accept it: {_ACCEPT};"
+        yield f"if that is right after such a fault, {_ACCEPT};"
         yield f"  or choose what is tried: {_CHOOSE}"
     elif plan.cancellation is not None:
-        yield f"if that is right after a cancellation, accept it: {_ACCEPT}"
+        yield f"if that is right after a cancellation, {_ACCEPT}"

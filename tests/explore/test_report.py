@@ -216,7 +216,7 @@ def test_a_finding_is_told_from_verdict_to_line() -> None:
         "  pay@2",
         "where all goes well, pay@2 is not called",
         (
-            "if that is right after such a fault, accept it: "
+            "if that is right after such a fault, let the test accept it, as in "
             "`assert answer in {'paid', 'try later'}`;"
         ),
         "  or choose what is tried: @pytest.mark.tta_sweep(faults=[...], sites=[...])",

@@ -60,7 +60,7 @@ def test_a_status_for_an_error_is_told_how_to_be_accepted(
         [
             "found while exploring: assertion: assert 'unavailable' == 'answer'*",
             (
-                "if that is right after such a fault, accept it: "
+                "if that is right after such a fault, let the test accept it, as in "
                 "`assert answer in {'paid', 'try later'}`;"
             ),
             "  or choose what is tried: @pytest.mark.tta_sweep(faults=*, sites=*)",

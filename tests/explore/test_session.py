@@ -108,7 +108,7 @@ def test_a_green_test_is_searched_for_what_breaks_it(
             "what happened, in * virtual seconds:",
             "  * 0 s  bank.charge <- struck: lost-ack  test_pay.py:12 in *",
             "where all goes well, * is not called",
-            "if that is right after such a fault, accept it: *",
+            "if that is right after such a fault, let the test accept it, as in *",
             "found in * executions",
             "to reproduce it:",
             "pytest test_pay.py::test_pays --tta-replay='tta1 f=bank.charge#1:lost*",
