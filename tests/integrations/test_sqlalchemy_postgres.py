@@ -156,7 +156,8 @@ async def test_deadlock_is_retried_as_a_whole(engine, context) -> None:
             back.execute(0, WorkflowContext(deps={"sessionmaker": sessions})),
         )
     assert await balances(engine) == {"ada": 91, "bob": 109}
-    assert there.stats.retries + back.stats.retries == 1
+    # The one that gives way may meet the other again.
+    assert there.stats.retries + back.stats.retries >= 1
 
 
 async def test_serialization_failure_is_retried_as_a_whole(engine, context) -> None:
