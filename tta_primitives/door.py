@@ -603,9 +603,9 @@ def _intercepted(
         return function(call.primitive, call.input_data, call.context)
 
     proceed = innermost
-    for interceptor in interceptors:
+    for interceptor in interceptors[:-1]:
         proceed = _around(interceptor.execute, call, proceed)
-    return proceed()
+    return interceptors[-1].execute(call, proceed)
 
 
 def _around(
