@@ -39,7 +39,8 @@ All names below are functions of `pytest_tta.faults`. Each makes one fault for a
 heights: `tta.faults.at("llm").inject(rate_limit(after=30))` at a primitive,
 `tta.wire.openai.fails(rate_limit(after=30))` under a vendor's SDK. On the wire a fault
 is bytes and moments. Which error that becomes is for the SDK to say, and these tables
-show what it says, asked with `max_retries=1`.
+show what it says, asked with `max_retries=1`. In a clone,
+`python -m tests.wire.catalogue_page` asks anew and writes this page.
 
 Every row was played twice: by a raw server on the loopback, and by what stands in for
 the network in a test. Both had the same outcome in each. Only `dns()` was not sent, as
