@@ -153,10 +153,11 @@ class Harness:
         self._parts = Parts()
         self._made_tape = tape if callable(tape) else None
         self._parts.tape = None if callable(tape) else tape
-        self._acting = Acting(self, self._parts)
+        # While it acts everywhere: the two hold each other.
+        self._acting: Acting | None = None
         self._begin_acting: Callable[[], None] | None = None
         self._stack: ExitStack | None = None
-        self._is_watching = self._is_acting = False
+        self._is_watching = False
         self._routers: list[Router] = []
         # What ends when watching does; and of that, what ends when the body does.
         self._scope = ExitStack()
@@ -457,9 +458,7 @@ class Harness:
     def verify(self) -> list[str]:
         """Return what does not fit together, each with the line that scripted it."""
         unfinished = [
-            f"{span.path} began and never ended"
-            for span in self.trace.spans
-            if span.status == "unfinished"
+            f"{span.path} began and never ended" for span in self._recorder.unfinished()
         ]
         found = list(self.problems)
         found += [broken.text for broken in self.broken_promises()]
@@ -548,7 +547,8 @@ class Harness:
 
     @contextmanager
     def _listening_here(self) -> Iterator[None]:
-        with listening(observers=(self._hearing(),), interceptors=(self._acting,)):
+        acting = Acting(self, self._parts)
+        with listening(observers=(self._hearing(),), interceptors=(acting,)):
             yield
 
     @contextmanager
@@ -562,14 +562,15 @@ class Harness:
             yield
         finally:
             self._begin_acting = None
-            self._is_acting = False
-            remove_interceptor(self._acting)
+            acting, self._acting = self._acting, None
+            if acting is not None:
+                remove_interceptor(acting)
             remove_observer(hearing)
 
     def _act_everywhere(self) -> None:
         # Once: it looks for the double and the faults each time that it acts.
-        if not self._is_acting:
-            self._is_acting = True
+        if self._acting is None:
+            self._acting = Acting(self, self._parts)
             add_interceptor(self._acting)
 
 

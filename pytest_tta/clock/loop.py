@@ -160,6 +160,8 @@ class VirtualLoop(LoopCore, asyncio.SelectorEventLoop):  # pyright: ignore[repor
     def close(self) -> None:
         """Close the loop, and let go of its clock."""
         super().close()
+        # It holds the loop: without this the collector would have to end the two.
+        self.asking.prepare = None
         policy = self._policy
         if policy is not None:
             self._policy = self.asking.ask = None

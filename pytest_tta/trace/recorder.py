@@ -11,6 +11,7 @@ from tta_primitives.door import Observer
 from tta_primitives.loops import now, running_loop
 
 if TYPE_CHECKING:
+    from pytest_tta.trace.spans import Span
     from tta_primitives.door import Call
 
 __all__ = ["RecorderMark", "TraceRecorder"]
@@ -65,6 +66,10 @@ class TraceRecorder(Observer):
     def known_paths(self) -> list[str]:
         """Return the paths of all positions in the workflows that ran."""
         return self._recording.known_paths()
+
+    def unfinished(self) -> list[Span]:
+        """Return the executions that have not ended, mostly by a look at the log."""
+        return self._recording.unfinished()
 
     def clear(self) -> None:
         """Forget everything; traces that were handed out keep what they have."""

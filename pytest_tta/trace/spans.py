@@ -309,6 +309,19 @@ class Recording:
             elif call in self._by_call:
                 self._by_call[call]._go_on(what, moment, rest)
 
+    def unfinished(self) -> list[Span]:
+        """Return the spans that have not ended; no span is made if there are none."""
+        log, at = self.log, 0
+        at_work: set[Call] = set()
+        while at < len(log):
+            what, call = log[at], log[at + 1]
+            at += WIDTHS[what]
+            if what == BEGAN:
+                at_work.add(call)
+            elif what != EVENT:
+                at_work.discard(call)
+        return [span for span in self.spans if span._call in at_work] if at_work else []
+
     def _begin(self, call: Call, moment: float, about: list[Any]) -> None:
         if self.began is None:
             self.began = moment

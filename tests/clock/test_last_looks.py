@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import pytest
 
 from pytest_tta.clock import VirtualClock
 from pytest_tta.clock.loop import VirtualLoop
+from tests.garbage import only_new_garbage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -126,6 +128,13 @@ def test_a_loop_is_shut_down_all_the_same() -> None:
     with pytest.raises(RuntimeError, match="shutdown"):
         loop.run_in_executor(None, int)
     loop.close()
+
+
+def test_a_closed_loop_is_no_cyclic_garbage() -> None:
+    """A test has one, an example of a property has one: nobody collects after each."""
+    with only_new_garbage():
+        VirtualClock().run(asyncio.sleep(1))
+        assert gc.collect() == 0
 
 
 def test_a_coroutine_of_the_same_name_is_run() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,10 @@ import pytest
 
 from pytest_tta import ClockDeadlock, FaultPlan, Harness, HarnessError, VirtualClock
 from pytest_tta.clock import active
+from tests.garbage import only_new_garbage
 from tta_primitives import WorkflowContext, step
 from tta_primitives.door import is_listening
+from tta_primitives.recovery import RetryPrimitive
 
 if TYPE_CHECKING:
     from tests.plugin.conftest import Run
@@ -34,6 +37,16 @@ def test_a_harness_takes_over_and_gives_back() -> None:
         assert active.clock is tta.clock
     assert active.clock is not tta.clock
     assert is_listening() is before
+
+
+def test_a_harness_that_was_left_is_no_cyclic_garbage() -> None:
+    """An example of a property has one: nobody collects after each."""
+    retry = RetryPrimitive(fetch)
+    with only_new_garbage():
+        with Harness() as tta:
+            tta.run(retry, "x")
+        del tta
+        assert gc.collect() == 0
 
 
 def test_a_function_can_be_run_as_it_is() -> None:
