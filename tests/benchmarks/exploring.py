@@ -86,6 +86,10 @@ def swept(depth: int) -> tuple[int, float]:
     return report.executions, seconds
 
 
+def _sweeps(count: int) -> float:
+    return sum(swept(1)[1] for _ in range(count))
+
+
 class _Struck:
     """Calls that fail by hand, as a sweep lets them: for a loop that knows no faults.
 
@@ -146,10 +150,7 @@ def sweep_executions(pace: Pace) -> Figures:
     """
     executions, _ = swept(1)
 
-    def sweeps(count: int) -> float:
-        return sum(swept(1)[1] for _ in range(count))
-
-    times = race({"bare": awaiting(bare, 1), "sweep": sweeps}, pace)
+    times = race({"bare": awaiting(bare, 1), "sweep": _sweeps}, pace)
     calls = times.ratio("sweep", "bare") / executions
     here = executions / times.seconds("sweep")
     note = (
@@ -177,7 +178,7 @@ def sweep_over_looptime(pace: Pace) -> Figures:
     workflow = six_sites(world.site)
     plans = struck_by_a_sweep()
 
-    def run() -> None:
+    def runs() -> None:
         for world.plan in plans:
             world.counts.clear()
             with (
@@ -186,14 +187,8 @@ def sweep_over_looptime(pace: Pace) -> Figures:
             ):
                 runner.run(workflow.execute(1, WorkflowContext()))
 
-    def runs(count: int) -> float:
-        return calling(run)(count) / len(plans)
-
-    def sweeps(count: int) -> float:
-        return sum(swept(1)[1] for _ in range(count)) / len(plans)
-
-    times = race({"ours": sweeps, "looptime": runs}, pace)
-    ours, theirs = (1 / times.seconds(name) for name in ("ours", "looptime"))
+    times = race({"ours": _sweeps, "looptime": calling(runs)}, pace)
+    ours, theirs = (len(plans) / times.seconds(name) for name in ("ours", "looptime"))
     note = f"ours {ours:,.0f}/s, looptime {theirs:,.0f}/s"
     return Figures(1 / times.ratio("ours", "looptime"), note=note)
 
