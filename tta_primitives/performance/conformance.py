@@ -19,8 +19,9 @@ from tta_primitives.chance import new_id
 from tta_primitives.performance.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
+    from tta_primitives.performance.records import UnreadableRecord
     from tta_primitives.performance.storage import LeaseStorage, Storage
 
 __all__ = ["LEASE_CHECKS", "STORAGE_CHECKS"]
@@ -28,22 +29,39 @@ __all__ = ["LEASE_CHECKS", "STORAGE_CHECKS"]
 MOMENT = 0.2
 """Seconds: long for a storage that is asked, short for who waits for a test."""
 
+OVER = 1.5 * MOMENT
+"""Seconds: after them a moment is over, and two moments are not."""
+
+FRESH, KEPT, HELD = 50, 100, 60
+"""Seconds of records and leases: more than a check takes, and well apart."""
+
+PATIENCE = 10
+"""Seconds that a slow storage may take over a check."""
+
+TICK = 0.05
+"""Seconds: a storage's clock may be as coarse."""
+
+TEN_YEARS = 315_360_000
+"""Seconds: longer than anybody waits, and than a storage takes for a date."""
+
+BIG = 100_000
+"""Bytes: more than one packet, page or short text holds."""
+
+MANY = 1000
+"""Keys: more than one command, answer or statement takes in some storages."""
+
 
 async def gives_back_what_it_was_given(storage: Storage) -> None:
     """Check that bytes come back unchanged, with tags and the rest of their time."""
     name = _namer()
-    values = [b"", b"\x00\r\n\xff", "tag:ü".encode(), b"x" * 100_000, b"-1"]
+    tags = (name("a"), name("ü b"))
+    values = [b"", b"\x00\r\n\xff", "tag:ü".encode(), b"x" * BIG, b"-1"]
     records = {
-        name(number): Record(value, 50, 60, (name("a"), name("ü b")))
+        name(number): Record(value, FRESH, KEPT, tags)
         for number, value in enumerate(values)
     }
     await storage.set_many(records)
-    found = await _found(storage, list(records))
-    _expect([record.value for record in found], values, "values")
-    for record in found:
-        _expect_range(record.fresh_for, 40, 50, "fresh_for of a record kept just now")
-        _expect_range(record.kept_for, 50, 60, "kept_for of a record kept just now")
-        _expect(set(record.tags), {name("a"), name("ü b")}, "tags")
+    await _expect_kept(storage, records, "a record kept just now")
 
 
 async def answers_in_the_order_of_the_keys(storage: Storage) -> None:
@@ -60,29 +78,28 @@ async def answers_in_the_order_of_the_keys(storage: Storage) -> None:
 async def keeps_the_last_of_a_key(storage: Storage) -> None:
     """Check that a record replaces the older one, its times and its tags as well."""
     name = _namer()
-    await storage.set_many({name("a"): Record(b"old", 1, 1, (name("old"),))})
-    await storage.set_many({name("a"): Record(b"new", 50, 60, (name("new"),))})
+    key, new = name("a"), _record("new", name("new"))
+    await storage.set_many({key: Record(b"old", 1, 1, (name("old"),))})
+    await storage.set_many({key: new})
     await storage.delete_tagged([name("old")])
-    [record] = await _found(storage, [name("a")])
-    _expect(record.value, b"new", "the value after it was replaced")
-    _expect_range(record.fresh_for, 40, 50, "fresh_for after it was replaced")
+    await _expect_kept(storage, {key: new}, "what replaced an older record")
 
 
 async def tells_how_long_a_record_has_been_stale(storage: Storage) -> None:
     """Check that `fresh_for` goes down, below zero while the record is kept."""
     name = _namer()
-    await storage.set_many({name("a"): Record(b"a", MOMENT, 60)})
+    await storage.set_many({name("a"): Record(b"a", MOMENT, KEPT)})
     await asyncio.sleep(2 * MOMENT)
     [record] = await _found(storage, [name("a")])
-    _expect_range(record.fresh_for, -10, -MOMENT / 2, "fresh_for after its end")
+    _expect_left(record.fresh_for, -MOMENT, "fresh_for after its end")
 
 
 async def forgets_when_the_time_is_over(storage: Storage) -> None:
     """Check that nothing is given back once its `kept_for` has passed."""
     name = _namer()
-    await storage.set_many({name("a"): Record(b"a", MOMENT / 2, MOMENT)})
+    await storage.set_many({name("a"): Record(b"a", MOMENT, MOMENT)})
     await storage.set_many({name("b"): Record(b"b", 0, 0)})
-    await asyncio.sleep(2 * MOMENT)
+    await asyncio.sleep(OVER)
     found = list(await storage.get_many([name("a"), name("b")]))
     _expect(found, [None, None], "records whose time is over")
 
@@ -92,178 +109,148 @@ async def keeps_for_ever_if_asked(storage: Storage) -> None:
     name = _namer()
     await storage.set_many({name("a"): Record(b"a", math.inf, math.inf)})
     [record] = await _found(storage, [name("a")])
-    _expect_range(record.fresh_for, 10 * 365 * 86400, math.inf, "an infinite fresh_for")
+    _expect_range(record.fresh_for, TEN_YEARS, math.inf, "an infinite fresh_for")
+    _expect_range(record.kept_for, TEN_YEARS, math.inf, "an infinite kept_for")
 
 
 async def forgets_keys(storage: Storage) -> None:
     """Check that `delete` takes its keys and no others; unknown ones are no error."""
     name = _namer()
     await storage.set_many({name(key): _record(key) for key in ("a", "b")})
-    await storage.delete([name("a"), name("unknown")])
-    await storage.delete([])
+    await storage.delete([name("unknown"), name("a")])
     await _expect_keys(storage, name, {"b"}, ("a", "b"), "deleting a")
+    await storage.delete([])
+    await _expect_keys(storage, name, {"b"}, ("a", "b"), "deleting nothing")
 
 
 async def forgets_tags(storage: Storage) -> None:
     """Check that `delete_tagged` takes what has a tag; later records are kept."""
     name = _namer()
-    tags = {"a": ("x", "y"), "b": ("y",), "c": ("z",), "d": ()}
+    # One record is found by the first of its tags, one by the last.
+    tags = {"a": ("y", "x"), "b": ("y", "w"), "c": ("z",), "d": ()}
     await storage.set_many(
-        {
-            name(key): Record(key.encode(), 50, 60, tuple(map(name, some)))
-            for key, some in tags.items()
-        }
+        {name(key): _record(key, *map(name, some)) for key, some in tags.items()}
     )
-    await storage.delete_tagged([name("x"), name("unknown")])
+    await storage.delete_tagged([name("unknown"), name("x")])
     await _expect_keys(storage, name, {"b", "c", "d"}, tags, "deleting tag x")
     await storage.delete_tagged([name("y"), name("z")])
     await _expect_keys(storage, name, {"d"}, tags, "deleting tags y and z")
-    await storage.set_many({name("a"): Record(b"a", 50, 60, (name("x"),))})
+    await storage.set_many({name("a"): _record("a", name("x"))})
     await _expect_keys(storage, name, {"a", "d"}, tags, "writing a again")
 
 
 async def forgets_what_begins_alike(storage: Storage) -> None:
     """Check that `clear` takes a prefix as it is written, not as a pattern."""
     name = _namer()
-    keys = ("a*[x]?:1", "a*[x]?:2", "a*[x]", "ax:1", "b")
-    await storage.set_many({name(key): _record(key) for key in keys})
-    await storage.clear(name("a*[x]?:"))
-    await _expect_keys(storage, name, set(keys[2:]), keys, "clearing what begins alike")
+    prefix = "a*[x]?_%.:"
+    gone = (f"{prefix}1", f"{prefix}2")
+    others = (
+        prefix.removesuffix(":"),
+        f"{prefix.upper()}1",
+        "abx-_%.:1",  # As a pattern of files or of Redis,
+        "a*[x]?--.:1",  # of SQL,
+        "ax_%-:1",  # and as a regular expression.
+    )
+    await storage.set_many({name(key): _record(key) for key in (*gone, *others)})
+    await storage.clear(name(prefix))
+    among = (*gone, *others)
+    await _expect_keys(storage, name, set(others), among, "clearing what begins alike")
 
 
 async def does_many_at_once(storage: Storage) -> None:
     """Check that a thousand keys are read, written and deleted as few are."""
     name = _namer()
     records = {
-        name(number): Record(b"%d" % number, 50, 60, (name(f"tag{number % 3}"),))
-        for number in range(1000)
+        name(number): _record(str(number), name(f"tag{number % 3}"))
+        for number in range(MANY)
     }
+    keys = list(records)
     await storage.set_many(records)
-    found = await _found(storage, list(records))
-    values = [record.value for record in found]
-    _expect(values, [record.value for record in records.values()], "a thousand values")
+    await _expect_kept(storage, records, "one of a thousand")
     await storage.delete_tagged([name("tag0")])
-    await storage.delete([name(number) for number in range(1, 1000, 3)])
-    left = [
-        number
-        for number, record in enumerate(await storage.get_many(list(records)))
-        if record is not None
-    ]
-    _expect(left, list(range(2, 1000, 3)), "what is left of a thousand keys")
+    await storage.delete(keys[1::3])
+    found = await _answers(storage, keys)
+    left = [number for number, record in enumerate(found) if record is not None]
+    _expect(left, list(range(2, MANY, 3)), "what is left of a thousand keys")
 
 
 async def answers_the_others_if_one_leaves(storage: Storage) -> None:
     """Check that a caller who is cancelled takes nobody with him."""
     name = _namer()
-    await storage.set_many({name("a"): _record("a")})
-    tasks = [asyncio.ensure_future(_found(storage, [name("a")])) for _ in range(5)]
+    await storage.set_many({name(key): _record(key) for key in ("a", "b")})
+    # Some ask for the same, and who gets the answer to another shall be seen.
+    asked = ("a", "a", "b", "b", "a")
+    tasks = [asyncio.ensure_future(_value_in_time(storage, name(key))) for key in asked]
     await asyncio.sleep(0)
     tasks[0].cancel()
     tasks[3].cancel()
     got = await asyncio.gather(*tasks, return_exceptions=True)
-    stayed = [type(got[number]).__name__ for number in (1, 2, 4)]
-    _expect(stayed, ["list"] * 3, "what those got who stayed")
+    stayed = [got[number] for number in (1, 2, 4)]
+    _expect(stayed, [b"a", b"b", b"a"], "what those got who stayed")
 
 
 async def gives_a_lease_to_one(storage: LeaseStorage) -> None:
     """Check that a lease is held until it is given back, or for its time."""
     name = _namer()
-    key = name("a")
-    _expect(
-        await storage.acquire(key, "first", 60), wanted=True, what="an unheld lease"
-    )
-    _expect(
-        await storage.acquire(key, "second", 60),
-        wanted=False,
-        what="a lease that is held",
-    )
-    _expect(
-        await storage.acquire(name("b"), "second", 60),
-        wanted=True,
-        what="another key's",
-    )
+    key, acquire = name("a"), storage.acquire
+    _expect_yes(await acquire(key, "first", HELD), "an unheld lease")
+    _expect_no(await acquire(key, "second", HELD), "a lease that is held")
+    _expect_yes(await acquire(name("b"), "second", HELD), "another key's")
     await storage.release(key, "second")
-    _expect(
-        await storage.acquire(key, "second", 60),
-        wanted=False,
-        what="one released by another",
-    )
+    _expect_no(await acquire(key, "second", HELD), "one released by another")
     await storage.release(key, "first")
-    _expect(
-        await storage.acquire(key, "second", MOMENT), wanted=True, what="one given back"
-    )
-    await asyncio.sleep(2 * MOMENT)
-    _expect(
-        await storage.acquire(key, "third", 60),
-        wanted=True,
-        what="one whose time is over",
-    )
+    _expect_yes(await acquire(key, "second", MOMENT), "one given back")
+    await asyncio.sleep(OVER)
+    _expect_yes(await acquire(key, "third", HELD), "one whose time is over")
 
 
 async def renews_a_lease_for_its_holder(storage: LeaseStorage) -> None:
     """Check that a lease lasts longer then, for nobody but its holder."""
     name = _namer()
-    key = name("a")
-    _expect(
-        await storage.renew(key, "first", 60),
-        wanted=False,
-        what="renewing what nobody holds",
-    )
+    key, renew = name("a"), storage.renew
+    _expect_no(await renew(key, "first", HELD), "renewing what nobody holds")
     await storage.acquire(key, "first", MOMENT)
-    _expect(
-        await storage.renew(key, "second", 60),
-        wanted=False,
-        what="renewing another's lease",
-    )
-    _expect(
-        await storage.renew(key, "first", 60), wanted=True, what="renewing one's own"
-    )
-    await asyncio.sleep(2 * MOMENT)
-    _expect(
-        await storage.acquire(key, "second", 60),
-        wanted=False,
-        what="a lease that was renewed",
-    )
+    _expect_no(await renew(key, "second", HELD), "renewing another's lease")
+    _expect_yes(await renew(key, "first", HELD), "renewing one's own")
+    await asyncio.sleep(OVER)
+    got = await storage.acquire(key, "second", HELD)
+    _expect_no(got, "a lease that was renewed")
 
 
 async def keeps_a_value_for_the_holder_of_a_lease(storage: LeaseStorage) -> None:
     """Check that who holds the lease keeps a value, and nobody else does."""
     name = _namer()
-    key = name("a")
-    record = Record(b"a", 50, 60, (name("tag"),))
-    got = await storage.set_leased(key, record, "first")
-    _expect(got, wanted=False, what="keeping without a lease")
-    await storage.acquire(key, "first", 60)
-    got = await storage.set_leased(key, _record("other"), "second")
-    _expect(got, wanted=False, what="keeping with another's lease")
+    key, keep = name("a"), storage.set_leased
+    record = _record("a", name("tag"))
+    _expect_no(await keep(key, record, "first"), "keeping without a lease")
+    await storage.acquire(key, "first", HELD)
+    _expect_no(await keep(key, record, "second"), "keeping with another's lease")
     _expect(list(await storage.get_many([key])), [None], "what was not kept")
-    got = await storage.set_leased(key, record, "first")
-    _expect(got, wanted=True, what="keeping with one's own lease")
-    _expect((await _found(storage, [key]))[0].value, b"a", "what was kept")
-    _expect(
-        await storage.acquire(key, "second", 60),
-        wanted=True,
-        what="the lease after that",
-    )
+    _expect_yes(await keep(key, record, "first"), "keeping with one's own lease")
+    await _expect_kept(storage, {key: record}, "what was kept")
+    _expect_yes(await storage.acquire(key, "second", HELD), "the lease after that")
 
 
 async def ends_the_lease_of_what_is_forgotten(storage: LeaseStorage) -> None:
     """Check that what was begun before a key was forgotten is not kept after it."""
     name = _namer()
-    for key in ("deleted", "cleared:1", "tagged"):
-        await storage.acquire(name(key), "first", 60)
+    records = {
+        "deleted": _record("old"),
+        "cleared:1": _record("old"),
+        "tagged": _record("old", name("tag")),
+    }
+    for key in records:
+        await storage.acquire(name(key), "first", HELD)
     await storage.delete([name("deleted")])
     await storage.clear(name("cleared:"))
     await storage.delete_tagged([name("tag")])
-    for key in ("deleted", "cleared:1", "tagged"):
-        tags = (name("tag"),) if key == "tagged" else ()
-        record = Record(b"old", 50, 60, tags)
+    for key, record in records.items():
         got = await storage.set_leased(name(key), record, "first")
-        _expect(got, wanted=False, what=f"keeping what was {key} meanwhile")
-        got = await storage.acquire(name(key), "second", 60)
-        _expect(got, wanted=True, what=f"the lease of what was {key}")
+        _expect_no(got, f"keeping what was {key} meanwhile")
+        got = await storage.acquire(name(key), "second", HELD)
+        _expect_yes(got, f"the lease of what was {key}")
         got = await storage.set_leased(name(key), record, "second")
-        _expect(got, wanted=True, what=f"keeping what was begun after it was {key}")
+        _expect_yes(got, f"keeping what was begun after it was {key}")
 
 
 STORAGE_CHECKS: Sequence[Callable[[Any], Awaitable[None]]] = (
@@ -296,32 +283,71 @@ def _namer() -> Callable[[object], str]:
     return lambda name: f"{prefix}{name}"
 
 
-def _record(value: str) -> Record:
-    return Record(value.encode(), 50, 60)
+def _record(value: str, *tags: str) -> Record:
+    return Record(value.encode(), FRESH, KEPT, tags)
+
+
+async def _answers(
+    storage: Storage, keys: Sequence[str]
+) -> list[Record | UnreadableRecord | None]:
+    """Return what is at these keys, one answer for each."""
+    __tracebackhide__ = True
+    found = list(await storage.get_many(keys))
+    _expect(len(found), len(keys), f"the number of answers to {len(keys)} keys")
+    return found
 
 
 async def _found(storage: Storage, keys: Sequence[str]) -> list[Record]:
     """Return the records of these keys, all of which must be there."""
     __tracebackhide__ = True
-    found = await storage.get_many(keys)
+    found = await _answers(storage, keys)
     records = [record for record in found if isinstance(record, Record)]
-    if len(records) != len(keys):
+    if len(records) < len(keys):
         msg = f"{len(keys)} records were kept, and these given back: {found!r:.200}"
         raise AssertionError(msg)
     return records
+
+
+async def _value_in_time(storage: Storage, key: str) -> object:
+    async with asyncio.timeout(PATIENCE):
+        [record] = await _found(storage, [key])
+    return record.value
+
+
+async def _expect_kept(
+    storage: Storage, records: Mapping[str, Record], what: str
+) -> None:
+    """Expect these records as they were given to the storage just now."""
+    __tracebackhide__ = True
+    found = await _found(storage, list(records))
+    for got, given in zip(found, records.values(), strict=True):
+        _expect(got.value, given.value, f"the value of {what}")
+        _expect_left(got.fresh_for, given.fresh_for, f"fresh_for of {what}")
+        _expect_left(got.kept_for, given.kept_for, f"kept_for of {what}")
+        _expect(set(got.tags), set(given.tags), f"the tags of {what}")
 
 
 async def _expect_keys(
     storage: Storage,
     name: Callable[[object], str],
     wanted: set[str],
-    among: Sequence[str] | dict[str, Any],
+    among: Collection[str],
     what: str,
 ) -> None:
     __tracebackhide__ = True
-    found = await storage.get_many([name(key) for key in among])
+    found = await _answers(storage, [name(key) for key in among])
     got = {key for key, record in zip(among, found, strict=True) if record is not None}
     _expect(got, wanted, f"the keys after {what}")
+
+
+def _expect_yes(got: object, what: str) -> None:
+    __tracebackhide__ = True
+    _expect(got, wanted=True, what=what)
+
+
+def _expect_no(got: object, what: str) -> None:
+    __tracebackhide__ = True
+    _expect(got, wanted=False, what=what)
 
 
 def _expect(got: object, wanted: object, what: str) -> None:
@@ -329,6 +355,12 @@ def _expect(got: object, wanted: object, what: str) -> None:
     if got != wanted:
         msg = f"{what}: got {got!r:.200} instead of {wanted!r:.200}"
         raise AssertionError(msg)
+
+
+def _expect_left(got: float, given: float, what: str) -> None:
+    """Expect what is left of a duration, after what a slow storage may take."""
+    __tracebackhide__ = True
+    _expect_range(got, given - PATIENCE, given + TICK, what)
 
 
 def _expect_range(got: float, least: float, most: float, what: str) -> None:
