@@ -267,14 +267,14 @@ class Lane:
 
     def _planned(self, now: float) -> Bucket:
         """Return the bucket as it will be when all who wait have started."""
+        # The first one may be late already, and its timer has not fired yet.
+        overdue = max(0.0, now - self._armed_for)
         plan = self._plan
-        if plan is not None and self._late <= SLACK:
-            return plan
         if plan is not None:
             covered = plan.idle_at() - now
-            if self._late <= covered * _PLAN_TOLERANCE:
+            if self._late + overdue <= covered * _PLAN_TOLERANCE:
                 return plan
-        self._late = 0.0
+        self._late = -overdue
         plan = self._plan = self.bucket.copy()
         for waiter in self.waiting or ():
             start = max(now, plan.due(now, waiter.cost))
