@@ -12,7 +12,6 @@ from tta_primitives.llm.reading import (
     mapping_of,
     mappings_of,
     text_of,
-    tool_call,
 )
 
 if TYPE_CHECKING:
@@ -86,8 +85,7 @@ class Messages:
                 reading.content += text_of(block.get("text"))
             elif block.get("type") == "tool_use":
                 name, arguments = block.get("name"), block.get("input")
-                call = tool_call(name, arguments, block.get("id"))
-                reading.tool_calls.append(call)
+                reading.add_tool_call(name, arguments, block.get("id"))
         _finish(reading, answer)
         return reading
 
@@ -146,10 +144,9 @@ class MessagesCollector:
 
     def end(self) -> None:
         """Put the tool calls together."""
-        self.reading.tool_calls = [
-            tool_call(call.get("name"), call["json"] or call["input"], call.get("id"))
-            for call in self._calls.values()
-        ]
+        for call in self._calls.values():
+            arguments = call["json"] or call["input"]
+            self.reading.add_tool_call(call.get("name"), arguments, call.get("id"))
 
 
 def _finish(reading: Reading, told: Mapping[str, Any]) -> None:

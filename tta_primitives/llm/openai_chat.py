@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tta_primitives.llm.messages import FinishReason, LLMRequest, Message, Tool, Usage
 from tta_primitives.llm.reading import (
     Reading,
     count_of,
     mapping_of,
     mappings_of,
     text_of,
-    tool_call,
+    usage_of,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
+    from tta_primitives.llm.messages import FinishReason, LLMRequest, Message, Tool
     from tta_primitives.llm.structured import Structure
 
 __all__ = ["ChatCompletions"]
@@ -34,6 +34,7 @@ _REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
     "max_tokens": "length",
 }
+_TOKENS = ("prompt_tokens", "completion_tokens")
 
 
 class ChatCompletions:
@@ -82,7 +83,7 @@ class ChatCompletions:
         choices = answer.get("choices")
         first = mapping_of(next(iter(mappings_of(choices)), None))
         reading = Reading(
-            usage=_usage(answer.get("usage")),
+            usage=usage_of(answer.get("usage"), *_TOKENS),
             model=text_of(answer.get("model")) or None,
             error=answer.get("error") or first.get("error"),
             is_answer="choices" in answer,
@@ -92,7 +93,7 @@ class ChatCompletions:
         for call in mappings_of(message.get("tool_calls")):
             asked = mapping_of(call.get("function"))
             name, arguments = asked.get("name"), asked.get("arguments")
-            reading.tool_calls.append(tool_call(name, arguments, call.get("id")))
+            reading.add_tool_call(name, arguments, call.get("id"))
         _finish(reading, first.get("finish_reason"), text_of(message.get("refusal")))
         return reading
 
@@ -112,7 +113,7 @@ class ChatCollector:
     def feed(self, event: Mapping[str, Any], /) -> str:
         """Take a chunk in; return the text of its delta."""
         reading = self.reading
-        reading.usage = _usage(event.get("usage")) or reading.usage
+        reading.usage = usage_of(event.get("usage"), *_TOKENS) or reading.usage
         reading.model = text_of(event.get("model")) or reading.model
         reading.error = reading.error or event.get("error")
         added = ""
@@ -146,10 +147,8 @@ class ChatCollector:
     def end(self) -> None:
         """Put the tool calls together, and take a refusal for the answer."""
         reading = self.reading
-        reading.tool_calls = [
-            tool_call(call["name"], call["arguments"], call["id"])
-            for call in self._calls.values()
-        ]
+        for call in self._calls.values():
+            reading.add_tool_call(call["name"], call["arguments"], call["id"])
         if self._refusal:
             _finish(reading, reading.reason, self._refusal)
 
@@ -160,18 +159,6 @@ def _finish(reading: Reading, reason: object, refusal: str) -> None:
     if refusal and reason is not None:
         reading.content = reading.content or refusal
         reading.finish_reason = "refusal"
-
-
-def _usage(value: object) -> Usage | None:
-    told = mapping_of(value)
-    if not told:
-        return None
-    details = mapping_of(told.get("prompt_tokens_details"))
-    return Usage(
-        input_tokens=count_of(told.get("prompt_tokens")),
-        output_tokens=count_of(told.get("completion_tokens")),
-        cached_tokens=count_of(details.get("cached_tokens")),
-    )
 
 
 def _message(message: Message) -> dict[str, Any]:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from tta_primitives.llm.messages import FinishReason, LLMRequest, Message, Tool, Usage
 from tta_primitives.llm.reading import (
     Reading,
-    count_of,
     mapping_of,
     mappings_of,
     text_of,
-    tool_call,
+    usage_of,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
+    from tta_primitives.llm.messages import FinishReason, LLMRequest, Message, Tool
     from tta_primitives.llm.structured import Structure
 
 __all__ = ["Responses"]
@@ -68,7 +67,7 @@ class Responses:
     def read(self, answer: Mapping[str, Any], /) -> Reading:
         """Read a response."""
         reading = Reading(
-            usage=_usage(answer.get("usage")),
+            usage=usage_of(answer.get("usage"), "input_tokens", "output_tokens"),
             model=text_of(answer.get("model")) or None,
             error=answer.get("error"),
             is_answer="output" in answer,
@@ -77,8 +76,7 @@ class Responses:
         for item in mappings_of(answer.get("output")):
             if item.get("type") == "function_call":
                 name, arguments = item.get("name"), item.get("arguments")
-                call = tool_call(name, arguments, item.get("call_id"))
-                reading.tool_calls.append(call)
+                reading.add_tool_call(name, arguments, item.get("call_id"))
             elif item.get("type") == "message":
                 for part in mappings_of(item.get("content")):
                     reading.content += text_of(part.get("text"))
@@ -136,18 +134,6 @@ def _finish(reading: Reading, answer: Mapping[str, Any], refusal: str) -> None:
     elif status == "completed" or (status is None and reading.is_answer):
         # Some compatible servers leave the status out.
         reading.finish_reason = "tool_calls" if reading.tool_calls else "stop"
-
-
-def _usage(value: object) -> Usage | None:
-    told = mapping_of(value)
-    if not told:
-        return None
-    details = mapping_of(told.get("input_tokens_details"))
-    return Usage(
-        input_tokens=count_of(told.get("input_tokens")),
-        output_tokens=count_of(told.get("output_tokens")),
-        cached_tokens=count_of(details.get("cached_tokens")),
-    )
 
 
 def _items(message: Message) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tta_primitives.llm.messages import FinishReason, LLMResponse, ToolCall, Usage
 
-__all__ = ["Reading", "count_of", "mapping_of", "mappings_of", "text_of", "tool_call"]
+__all__ = ["Reading", "count_of", "mapping_of", "mappings_of", "text_of", "usage_of"]
 
 _NAMELESS = "(nameless)"
 
@@ -40,6 +40,18 @@ class Reading:
     error: object = None
     is_answer: bool = True
 
+    def add_tool_call(
+        self, name: object, arguments: object, identifier: object
+    ) -> None:
+        """Add a tool call, marked as broken if its arguments are no JSON object.
+
+        Args:
+            name: As the provider wrote it.
+            arguments: An object, or its JSON as text; no text stands for none.
+            identifier: What ties the result to it.
+        """
+        self.tool_calls.append(_tool_call(name, arguments, identifier))
+
     def response(self, data: Any = None) -> LLMResponse:  # noqa: ANN401 - by the user's schema
         """Return it as a response.
 
@@ -56,14 +68,7 @@ class Reading:
         )
 
 
-def tool_call(name: object, arguments: object, identifier: object) -> ToolCall:
-    """Return a tool call, marked as broken if its arguments are no JSON object.
-
-    Args:
-        name: As the provider wrote it.
-        arguments: An object, or its JSON as text; no text stands for none.
-        identifier: What ties the result to it.
-    """
+def _tool_call(name: object, arguments: object, identifier: object) -> ToolCall:
     parsed: object = arguments
     if arguments is None or (isinstance(arguments, str) and not arguments.strip()):
         parsed = {}
@@ -81,6 +86,25 @@ def tool_call(name: object, arguments: object, identifier: object) -> ToolCall:
         arguments=dict(parsed) if is_whole and isinstance(parsed, Mapping) else {},
         id=text_of(identifier),
         broken_arguments=None if is_whole else raw,
+    )
+
+
+def usage_of(value: object, asked: str, answered: str) -> Usage | None:
+    """Return the tokens of an answer of OpenAI's, None if it does not tell.
+
+    Args:
+        value: What its `usage` is.
+        asked: The name that it has for the tokens of the request.
+        answered: The same for those of the response.
+    """
+    told = mapping_of(value)
+    if not told:
+        return None
+    details = mapping_of(told.get(f"{asked}_details"))
+    return Usage(
+        input_tokens=count_of(told.get(asked)),
+        output_tokens=count_of(told.get(answered)),
+        cached_tokens=count_of(details.get("cached_tokens")),
     )
 
 
