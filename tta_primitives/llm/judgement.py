@@ -4,18 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from tta_primitives.llm.errors import (
-    BrokenToolCallError,
-    EmptyResponseError,
-    IncompleteResponseError,
-    InvalidStructuredOutputError,
-    MalformedResponseError,
-    ResponseFailedError,
-    ResponseFilteredError,
-    ResponseRefusedError,
-    ResponseTruncatedError,
-    StreamEndedError,
-)
+from tta_primitives.llm import errors
 from tta_primitives.llm.reading import mapping_of, text_of
 
 if TYPE_CHECKING:
@@ -96,10 +85,10 @@ def check_answer(reading: Reading, where: str) -> None:
         raise _failed(reading, where)
     if not reading.is_answer:
         msg = f"{where} got JSON that is no answer of this API; check base_url and api"
-        raise MalformedResponseError(msg, response=reading.response())
+        raise errors.MalformedResponseError(msg, response=reading.response())
 
 
-def _failed(reading: Reading, where: str) -> ResponseFailedError:
+def _failed(reading: Reading, where: str) -> errors.ResponseFailedError:
     told: Mapping[str, Any] = mapping_of(reading.error) or {"message": reading.error}
     word = told.get("code") or told.get("type")
     code = None if word is None else str(word)
@@ -111,25 +100,25 @@ def _failed(reading: Reading, where: str) -> ResponseFailedError:
         f"{_clipped(str(told.get('message')))}"
     )
     response = reading.response()
-    return ResponseFailedError(
+    return errors.ResponseFailedError(
         msg, response=response, code=code, retryable=not is_permanent
     )
 
 
 def _unfinished(
     reading: Reading, where: str, *, is_stream: bool
-) -> IncompleteResponseError | None:
+) -> errors.IncompleteResponseError | None:
     if reading.finish_reason in {"stop", "tool_calls"}:
         if reading.content.strip() or reading.tool_calls:
             return None
         msg = f"{where} is empty: no text and no tool call ({reading.reason})"
-        return EmptyResponseError(msg, response=reading.response())
+        return errors.EmptyResponseError(msg, response=reading.response())
     return _cut_short(reading, where, is_stream=is_stream)
 
 
 def _cut_short(
     reading: Reading, where: str, *, is_stream: bool
-) -> IncompleteResponseError:
+) -> errors.IncompleteResponseError:
     response, reason = reading.response(), reading.reason
     match reading.finish_reason:
         case "length":
@@ -137,26 +126,26 @@ def _cut_short(
                 f"{where} was cut off after {_told(reading)} ({reason}): raise "
                 "max_output_tokens=, or ask for less"
             )
-            return ResponseTruncatedError(msg, response=response)
+            return errors.ResponseTruncatedError(msg, response=response)
         case "content_filter":
             msg = f"{where} was stopped by the provider's content filter ({reason})"
-            return ResponseFilteredError(msg, response=response)
+            return errors.ResponseFilteredError(msg, response=response)
         case "refusal":
             why = f", {reading.detail}" if reading.detail else ""
             msg = f"{where} was refused by the model ({reason}{why}); ask otherwise"
-            return ResponseRefusedError(msg, response=response)
+            return errors.ResponseRefusedError(msg, response=response)
         case "unknown" if reason is None and is_stream:
             msg = f"{where} ended after {_told(reading)} without a finish reason"
-            return StreamEndedError(msg, response=response)
+            return errors.StreamEndedError(msg, response=response)
         case _ if not (reading.content or reading.tool_calls or reason):
             msg = f"{where} is empty: no text, no tool call and no finish reason"
-            return EmptyResponseError(msg, response=response)
+            return errors.EmptyResponseError(msg, response=response)
         case _:
             msg = (
                 f"{where} ended with the finish reason {reason!r}, which does not say "
                 "that the answer is whole"
             )
-            return IncompleteResponseError(msg, response=response)
+            return errors.IncompleteResponseError(msg, response=response)
 
 
 def _told(reading: Reading) -> str:
@@ -167,27 +156,27 @@ def _told(reading: Reading) -> str:
 
 def _broken_tools(
     reading: Reading, tools: Iterable[Tool] | None, where: str
-) -> BrokenToolCallError | None:
+) -> errors.BrokenToolCallError | None:
     known = None if tools is None else {tool.name for tool in tools}
     response = reading.response()
     for call in response.tool_calls:
         if call.broken_arguments is not None:
             what = f"arguments that are no JSON object: {call.broken_arguments!r}"
             msg = f"{where} calls {call.name!r} with {_clipped(what)}"
-            return BrokenToolCallError(msg, response=response)
+            return errors.BrokenToolCallError(msg, response=response)
         if known is not None and call.name not in known:
             names = ", ".join(map(repr, sorted(known))) or "none"
             msg = f"{where} calls {call.name!r}; the tools it was given are: {names}"
-            return BrokenToolCallError(msg, response=response)
+            return errors.BrokenToolCallError(msg, response=response)
     if response.finish_reason == "tool_calls" and not response.tool_calls:
         msg = f"{where} says that it calls tools ({reading.reason}), and calls none"
-        return BrokenToolCallError(msg, response=response)
+        return errors.BrokenToolCallError(msg, response=response)
     return None
 
 
 def _invalid(
     reading: Reading, structure: Structure, problem: ValueError, where: str
-) -> InvalidStructuredOutputError:
+) -> errors.InvalidStructuredOutputError:
     # What pydantic says first; its text has a line for each, and a link.
     told: Any = problem
     wrong = str(problem)
@@ -196,14 +185,14 @@ def _invalid(
         place = ".".join(["$", *map(str, first["loc"])])
         wrong = f"{place}: {first['msg']}"
     msg = f"{where} is not of the form {structure.name}: {_clipped(wrong)}"
-    error = InvalidStructuredOutputError(msg, response=reading.response())
+    error = errors.InvalidStructuredOutputError(msg, response=reading.response())
     error.__cause__ = problem
     return error
 
 
 def named(
     error: Exception, reading: Reading, where: str, *, is_stream: bool
-) -> IncompleteResponseError | None:
+) -> errors.IncompleteResponseError | None:
     """Return a named error for what an SDK lets through raw, None for all others.
 
     Args:
@@ -220,9 +209,9 @@ def named(
     if is_unreadable:
         what = "an event of its stream" if is_stream else "the body"
         msg = f"{where} got status 200, but {what} is no JSON ({_clipped(told)})"
-        return MalformedResponseError(msg, response=response)
+        return errors.MalformedResponseError(msg, response=response)
     msg = f"{where} was cut after {_told(reading)} ({_clipped(told)})"
-    return StreamEndedError(msg, response=response)
+    return errors.StreamEndedError(msg, response=response)
 
 
 def _clipped(text: str) -> str:
