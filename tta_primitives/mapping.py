@@ -5,25 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, Iterable, Sized
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, overload
 
 from tta_primitives.arguments import check_count, check_flag
 from tta_primitives.cancellation import is_cancellation, requests, settle
 from tta_primitives.primitive import WorkflowPrimitive, as_operand
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        AsyncIterator,
-        Awaitable,
-        Callable,
-        Coroutine,
-        Iterator,
-        Sequence,
-    )
+    from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+    from typing import Unpack
 
     from tta_primitives.context import WorkflowContext
+    from tta_primitives.operands import AsyncOperand, SyncOperand
 
-__all__ = ["MapPrimitive"]
+__all__ = ["MapOptions", "MapPrimitive"]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -33,6 +28,14 @@ Result = TypeVar("Result")
 
 # How far a stream may run ahead of its consumer, in items for each place at work.
 _WINDOW = 2
+
+
+class MapOptions(TypedDict, total=False):
+    """The keyword arguments of `MapPrimitive`, which documents them."""
+
+    max_concurrency: int
+    ordered: bool
+    return_exceptions: bool
 
 
 class MapPrimitive(
@@ -62,30 +65,14 @@ class MapPrimitive(
     @overload
     def __init__(
         self: MapPrimitive[A, B],
-        primitive: WorkflowPrimitive[A, B],
-        *,
-        max_concurrency: int = 10,
-        ordered: bool = True,
-        return_exceptions: bool = False,
+        primitive: AsyncOperand[A, B],
+        **options: Unpack[MapOptions],
     ) -> None: ...
     @overload
     def __init__(
         self: MapPrimitive[A, B],
-        primitive: Callable[[A], Awaitable[B]]
-        | Callable[[A, WorkflowContext], Awaitable[B]],
-        *,
-        max_concurrency: int = 10,
-        ordered: bool = True,
-        return_exceptions: bool = False,
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: MapPrimitive[A, B],
-        primitive: Callable[[A], B] | Callable[[A, WorkflowContext], B],
-        *,
-        max_concurrency: int = 10,
-        ordered: bool = True,
-        return_exceptions: bool = False,
+        primitive: SyncOperand[A, B],
+        **options: Unpack[MapOptions],
     ) -> None: ...
     def __init__(
         self,

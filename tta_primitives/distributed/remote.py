@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast, overload
 
 from tta_primitives.arguments import check_flag, seconds
 from tta_primitives.chance import new_id
@@ -19,21 +19,33 @@ from tta_primitives.loops import now
 from tta_primitives.primitive import WorkflowPrimitive, as_operand
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
     from datetime import timedelta
+    from typing import Required, Unpack
 
     from tta_primitives.context import WorkflowContext
     from tta_primitives.distributed.codec import Codec
     from tta_primitives.distributed.engine import Engine
     from tta_primitives.distributed.task import RemoteReply
+    from tta_primitives.operands import AsyncOperand, SyncOperand
     from tta_primitives.primitive import AnyPrimitive
 
-__all__ = ["RemotePrimitive", "remote"]
+__all__ = ["RemoteOptions", "RemotePrimitive", "remote"]
 
 A = TypeVar("A")
 B = TypeVar("B")
 In = TypeVar("In", contravariant=True)  # noqa: PLC0105 - users read these names
 Out = TypeVar("Out", covariant=True)  # noqa: PLC0105 - as above
+
+
+class RemoteOptions(TypedDict, total=False):
+    """The keyword arguments of `remote`, which documents them."""
+
+    engine: Required[Engine]
+    name: str | None
+    timeout_seconds: float | timedelta | None
+    codec: Codec | None
+    carry_state: bool
 
 
 class RemotePrimitive(WorkflowPrimitive[In, Out]):
@@ -162,43 +174,15 @@ def _checked_path(path: object) -> str:
 
 @overload
 def remote(
-    target: WorkflowPrimitive[A, B],
-    *,
-    engine: Engine,
-    name: str | None = None,
-    timeout_seconds: float | timedelta | None = None,
-    codec: Codec | None = None,
-    carry_state: bool = True,
+    target: AsyncOperand[A, B], **options: Unpack[RemoteOptions]
 ) -> RemotePrimitive[A, B]: ...
 @overload
 def remote(
-    target: Callable[[A], Awaitable[B]] | Callable[[A, WorkflowContext], Awaitable[B]],
-    *,
-    engine: Engine,
-    name: str | None = None,
-    timeout_seconds: float | timedelta | None = None,
-    codec: Codec | None = None,
-    carry_state: bool = True,
+    target: SyncOperand[A, B], **options: Unpack[RemoteOptions]
 ) -> RemotePrimitive[A, B]: ...
 @overload
 def remote(
-    target: Callable[[A], B] | Callable[[A, WorkflowContext], B],
-    *,
-    engine: Engine,
-    name: str | None = None,
-    timeout_seconds: float | timedelta | None = None,
-    codec: Codec | None = None,
-    carry_state: bool = True,
-) -> RemotePrimitive[A, B]: ...
-@overload
-def remote(
-    target: str,
-    *,
-    engine: Engine,
-    name: str | None = None,
-    timeout_seconds: float | timedelta | None = None,
-    codec: Codec | None = None,
-    carry_state: bool = True,
+    target: str, **options: Unpack[RemoteOptions]
 ) -> RemotePrimitive[Any, Any]: ...
 def remote(
     target: Any,

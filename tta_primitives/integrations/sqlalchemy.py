@@ -58,8 +58,11 @@ from tta_primitives.integrations.sqlalchemy_transactions import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from datetime import timedelta
+    from typing import Unpack
 
     from tta_primitives.context import WorkflowContext
+    from tta_primitives.integrations.sqlalchemy_transactions import TransactionOptions
+    from tta_primitives.operands import AsyncOperand
     from tta_primitives.primitive import UnboundStep
 
 __all__ = [
@@ -152,35 +155,11 @@ class TransactionPrimitive(Wrapper[In, Out]):
     def __init__(
         self: TransactionPrimitive[Open, Open],
         primitive: None = None,
-        *,
-        sessions: SessionMaker | str = ...,
-        session_name: str = ...,
-        nested: Nested = ...,
-        isolation_level: str | None = ...,
-        cleanup_seconds: float | timedelta = ...,
+        **options: Unpack[TransactionOptions],
     ) -> None: ...
     @overload
     def __init__(
-        self,
-        primitive: WorkflowPrimitive[In, Out],
-        *,
-        sessions: SessionMaker | str = ...,
-        session_name: str = ...,
-        nested: Nested = ...,
-        isolation_level: str | None = ...,
-        cleanup_seconds: float | timedelta = ...,
-    ) -> None: ...
-    @overload
-    def __init__(
-        self,
-        primitive: Callable[[In], Awaitable[Out]]
-        | Callable[[In, WorkflowContext], Awaitable[Out]],
-        *,
-        sessions: SessionMaker | str = ...,
-        session_name: str = ...,
-        nested: Nested = ...,
-        isolation_level: str | None = ...,
-        cleanup_seconds: float | timedelta = ...,
+        self, primitive: AsyncOperand[In, Out], **options: Unpack[TransactionOptions]
     ) -> None: ...
     def __init__(
         self,

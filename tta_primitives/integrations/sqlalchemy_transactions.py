@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict
 
 from tta_primitives.door import emit
 from tta_primitives.extras import needs
@@ -30,15 +30,32 @@ from tta_primitives.integrations.sqlalchemy_sessions import (
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from datetime import timedelta
     from types import TracebackType
 
     from sqlalchemy.ext.asyncio import AsyncSession, AsyncSessionTransaction
 
     from tta_primitives.context import WorkflowContext
 
-__all__ = ["Nested", "Transaction", "TransactionCounts", "TransactionPlan"]
+__all__ = [
+    "Nested",
+    "Transaction",
+    "TransactionCounts",
+    "TransactionOptions",
+    "TransactionPlan",
+]
 
 Nested: TypeAlias = Literal["savepoint", "separate"]
+
+
+class TransactionOptions(TypedDict, total=False):
+    """The keyword arguments of `TransactionPrimitive`, which documents them."""
+
+    sessions: SessionMaker | str
+    session_name: str
+    nested: Nested
+    isolation_level: str | None
+    cleanup_seconds: float | timedelta
 
 
 class TransactionCounts:
