@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, TypedDict, cast, overload
+from typing import TYPE_CHECKING, Any, Final, cast, overload
 
 from tta_primitives.cancellation import is_cancellation
 from tta_primitives.door import closing, emit, is_listening, log_once
@@ -21,7 +21,7 @@ from tta_primitives.recovery.circuit_policy import (
 )
 from tta_primitives.recovery.circuit_shared import SharedCircuit, SharedTicket
 from tta_primitives.recovery.circuit_state import Circuit, Closed, Probe
-from tta_primitives.recovery.options import changed
+from tta_primitives.recovery.options import SharedOptions, changed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["CircuitBreakerOptions", "CircuitBreakerPrimitive", "CircuitBreakerStats"]
 
 
-class CircuitBreakerOptions(TypedDict, total=False):
+class CircuitBreakerOptions(SharedOptions, total=False):
     """The keyword arguments of `CircuitBreakerPrimitive`, which documents them."""
 
     failure_threshold: int | None
@@ -56,8 +56,6 @@ class CircuitBreakerOptions(TypedDict, total=False):
     record_on: ErrorFilter
     ignore: ErrorFilter
     on_state_change: Callable[[CircuitStateChange], None] | None
-    storage: Redis | None
-    namespace: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,20 @@
-"""Which options of a primitive differ from their defaults."""
+"""Options that several primitives have, and which of them differ from the defaults."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-__all__ = ["changed"]
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+__all__ = ["SharedOptions", "changed"]
+
+
+class SharedOptions(TypedDict, total=False):
+    """The keyword arguments of a primitive whose state all processes can share."""
+
+    storage: Redis | None
+    namespace: str | None
 
 
 def changed(primitive: object, constructor: Any) -> dict[str, Any]:  # noqa: ANN401 - an unbound `__init__`

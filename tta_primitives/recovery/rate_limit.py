@@ -6,7 +6,7 @@ import asyncio
 import math
 from asyncio import get_running_loop
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict, cast, overload
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, overload
 
 from tta_primitives.arguments import check_choice, check_number, seconds
 from tta_primitives.cancellation import is_cancellation
@@ -16,7 +16,7 @@ from tta_primitives.namespace import namespace_of
 from tta_primitives.primitive import In, Open, Out, Wrapper, as_operand
 from tta_primitives.recovery.classify import ErrorFilter, any_matches, check_filter
 from tta_primitives.recovery.hints import retry_after, status
-from tta_primitives.recovery.options import changed
+from tta_primitives.recovery.options import SharedOptions, changed
 from tta_primitives.recovery.rate_algorithms import SLACK, Algorithm, Limit
 from tta_primitives.recovery.rate_queue import Lane, LanesByLoop
 from tta_primitives.recovery.rate_shared import SharedLimit
@@ -51,7 +51,7 @@ _TOO_MANY_REQUESTS: Final = 429
 _LONGEST_PAUSE: Final = 24 * 3600.0
 
 
-class RateLimitOptions(TypedDict, total=False):
+class RateLimitOptions(SharedOptions, total=False):
     """The keyword arguments of `RateLimitPrimitive`, which documents them."""
 
     rate: Required[float]
@@ -62,8 +62,6 @@ class RateLimitOptions(TypedDict, total=False):
     max_wait: float | timedelta | None
     key: Key | None
     penalize_on: ErrorFilter | None
-    storage: Redis | None
-    namespace: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +160,7 @@ class RateLimitPrimitive(Wrapper[In, Out]):
     ) -> None: ...
     @overload
     def __init__(
-        self,
-        primitive: AsyncOperand[In, Out],
-        **options: Unpack[RateLimitOptions],
+        self, primitive: AsyncOperand[In, Out], **options: Unpack[RateLimitOptions]
     ) -> None: ...
     @overload
     def __init__(
