@@ -54,6 +54,13 @@ PATIENCE = 20.0
 """Seconds until what has not happened is taken for something that never will."""
 
 
+# What a step can ask its context for, and tell as JSON.
+_TOLD = (
+    *("correlation_id", "run_id", "workflow_id", "session_id", "idempotency_key"),
+    *("traceparent", "tracestate", "baggage", "tags", "path"),
+)
+
+
 @register_errors
 class CheckError(Exception):
     """An error that both sides know."""
@@ -125,26 +132,15 @@ async def check_raise(asked: dict[str, Any], context: WorkflowContext) -> None:
 @step
 async def check_context(_: None, context: WorkflowContext) -> dict[str, Any]:
     """Tell what has arrived of the context."""
-    return {
-        "correlation_id": context.correlation_id,
-        "run_id": context.run_id,
-        "workflow_id": context.workflow_id,
-        "session_id": context.session_id,
-        "traceparent": context.traceparent,
-        "tracestate": context.tracestate,
-        "baggage": context.baggage,
-        "tags": context.tags,
-        "idempotency_key": context.idempotency_key,
-        "remaining": context.remaining(),
-        "path": context.path,
-    }
+    told = {name: getattr(context, name) for name in _TOLD}
+    return {**told, "remaining": context.remaining()}
 
 
 @step
 async def check_state(name: str, context: WorkflowContext) -> Any:  # noqa: ANN401 - any JSON
     """Read, change and remove something in the context's state."""
-    was = context.state.pop("old")
-    context.state[name] = [was, context.state["kept"]]
+    was = context.state.pop("old", None)
+    context.state[name] = [was, context.state.get("kept")]
     context.outcomes["check"] = "answered"
     return was
 
@@ -203,7 +199,7 @@ async def gives_back_what_it_was_given(engine: Engine, folder: Path) -> None:  #
     """Check that values come back equal, and of the same types."""
     echo = remote(check_echo, engine=engine)
     values: list[Any] = [
-        *(None, True, False, 0, -1, 2**70, 0.1, -0.0, 1e300, "", "a"),
+        *(None, True, False, 0, -1, 2**70 - 1, 0.1, -0.0, 1e300, "", "a"),
         *("Grüße \U0001f600 \u2028 \x00 \ud800", [], {}, [[], {}]),
         {"": None, "ü": {"a/b": [1, 1.0, True, None, "1"]}},
     ]
@@ -242,11 +238,13 @@ async def raises_what_the_step_raised(engine: Engine, folder: Path) -> None:
     _expect(error.args, ("no good", 3), "the arguments of a ValueError")
     await _raises(KeyError, "missing", fail, asked("KeyError"))
     error = await _raises(CheckError, "declined", fail, asked("CheckError"))
-    _expect(error.code, 7, "an attribute of a registered error")
+    code = getattr(error, "code", None)
+    _expect(code, 7, "an attribute of a registered error")
     error = await _raises(
         RateLimitExceededError, "slow", fail, asked("RateLimitExceededError")
     )
-    _expect(error.retry_after, 1.5, "the retry_after of a known error")
+    hint = getattr(error, "retry_after", None)
+    _expect(hint, 1.5, "the retry_after of a known error")
     error = await _raises(RemoteError, "odd", fail, asked("strange"))
     _expect(error.type, f"{__name__}._StrangeError", "the type of an unknown error")
     _expect(error.path, "check_raise", "the path of an unknown error")
@@ -333,8 +331,9 @@ async def carries_the_deadline(engine: Engine, folder: Path) -> None:
     """Check that a worker knows how much time is left, and stops when it is over."""
     context = WorkflowContext(deadline=now() + 50)
     got = await remote(check_context, engine=engine).execute(None, context)
-    if not 30 < got["remaining"] <= 50:  # noqa: PLR2004 - as given
-        msg = f"of 50 s, {got['remaining']!r} s were left on the worker"
+    left = got["remaining"]
+    if left is None or not 30 < left <= 50:  # noqa: PLR2004 - as given
+        msg = f"of 50 s, {left!r} s were left on the worker"
         raise AssertionError(msg)
     hang = remote(check_hang, engine=engine, timeout_seconds=3 * MOMENT)
     asked = {"name": "late", "folder": str(folder), "seconds": 10 * PATIENCE}
@@ -364,7 +363,12 @@ async def runs_many_at_once(engine: Engine, folder: Path) -> None:
     items = [
         {"number": number, "others": 4, "folder": str(folder)} for number in range(4)
     ]
-    _expect(await meet.execute(items, WorkflowContext()), [0, 1, 2, 3], "outputs")
+    try:
+        outputs = await meet.execute(items, WorkflowContext())
+    except Exception as error:
+        msg = f"four calls that wait for each other raised {error!r:.200}"
+        raise AssertionError(msg) from error
+    _expect(outputs, [0, 1, 2, 3], "outputs")
     many = MapPrimitive(remote(check_echo, engine=engine), max_concurrency=50)
     numbers = list(range(200))
     _expect(await many.execute(numbers, WorkflowContext()), numbers, "200 outputs")
@@ -402,7 +406,8 @@ async def ends_when_it_is_closed(engine: Engine, folder: Path) -> None:
     await engine.close()
     done, _ = await asyncio.wait((waiting,), timeout=PATIENCE)
     _expect(len(done), 1, "calls that ended when the engine was closed")
-    _expect(type(waiting.exception()), EngineClosedError, "what a waiting call raised")
+    [raised] = await asyncio.gather(waiting, return_exceptions=True)
+    _expect(type(raised), EngineClosedError, "what a waiting call raised")
     await _raises(EngineClosedError, "closed", echo, 1)
     await engine.open()
     await engine.open()
