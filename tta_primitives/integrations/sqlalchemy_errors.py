@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from tta_primitives.errors import PrimitiveError
 from tta_primitives.extras import needs
 
 with needs("sqlalchemy", __name__):
     from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = [
     "ConcurrentSessionError",
@@ -137,13 +134,11 @@ def _number(cause: BaseException) -> int:
     return first if isinstance(first, int) else 0
 
 
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """Yield the errors that a group is made of, or the error itself."""
+def leaves(error: BaseException) -> list[BaseException]:
+    """Return the errors that a group is made of, or the error itself."""
     if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:
-            yield from leaves(one)
-    else:
-        yield error
+        return [leaf for one in error.exceptions for leaf in leaves(one)]
+    return [error]
 
 
 def mark_inside(error: BaseException) -> None:
