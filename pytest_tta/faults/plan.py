@@ -9,38 +9,11 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from pytest_tta.faults.catalogue import (
-    Fail,
-    Fault,
-    Returns,
-    Slow,
-    cancel,
-    fail,
-    hang,
-    lost_ack,
-    returns,
-    slow,
-)
+from pytest_tta.faults import catalogue, schedules
+from pytest_tta.faults.catalogue import Fault
 from pytest_tta.faults.llm import LLM_FAULTS
 from pytest_tta.faults.llm_base import LLMFault
-from pytest_tta.faults.schedules import (
-    Always,
-    AtTime,
-    Both,
-    Chance,
-    Either,
-    Every,
-    First,
-    Not,
-    Nth,
-    Schedule,
-    always,
-    at_time,
-    chance,
-    every,
-    first,
-    nth,
-)
+from pytest_tta.faults.schedules import Schedule
 from pytest_tta.paths import check_place, matches
 from tta_primitives.primitive import WorkflowPrimitive
 
@@ -74,7 +47,7 @@ class FaultRule:
 
     place: Place
     fault: Fault
-    schedule: Schedule = field(default_factory=always)
+    schedule: Schedule = field(default_factory=schedules.always)
 
     def __post_init__(self) -> None:
         _check_place(self.place)
@@ -105,7 +78,7 @@ class FaultRule:
 
     def __repr__(self) -> str:
         shown = [self.place_text, repr(self.fault)]
-        if self.schedule != always():
+        if self.schedule != schedules.always():
             shown.append(repr(self.schedule))
         return f"FaultRule({', '.join(shown)})"
 
@@ -241,11 +214,11 @@ def _plain_fault(fault: Fault) -> dict[str, Any]:
         return plain | fault.arguments
     if fault.after_chunks:
         plain["after_chunks"] = fault.after_chunks
-    if isinstance(fault, Fail):
+    if isinstance(fault, catalogue.Fail):
         plain["error"] = _plain_error(fault.error)
-    elif isinstance(fault, Slow):
+    elif isinstance(fault, catalogue.Slow):
         plain["delay"] = fault.delay
-    elif isinstance(fault, Returns):
+    elif isinstance(fault, catalogue.Returns):
         plain["value"] = _plain_value(fault.value)
     return plain
 
@@ -272,11 +245,11 @@ def _plain_value(value: Any) -> Any:
 
 
 def _plain_schedule(schedule: Schedule) -> dict[str, Any]:
-    if isinstance(schedule, (Both, Either)):
-        name = "and" if isinstance(schedule, Both) else "or"
+    if isinstance(schedule, (schedules.Both, schedules.Either)):
+        name = "and" if isinstance(schedule, schedules.Both) else "or"
         sides = [_plain_schedule(schedule.left), _plain_schedule(schedule.right)]
         return {"name": name, "of": sides}
-    if isinstance(schedule, Not):
+    if isinstance(schedule, schedules.Not):
         return {"name": "not", "of": [_plain_schedule(schedule.inner)]}
     for kind, (name, fields) in _SCHEDULES.items():
         if isinstance(schedule, kind):
@@ -286,31 +259,26 @@ def _plain_schedule(schedule: Schedule) -> dict[str, Any]:
 
 
 _SCHEDULES: dict[type[Schedule], tuple[str, tuple[str, ...]]] = {
-    Always: ("always", ()),
-    First: ("first", ("n",)),
-    Nth: ("nth", ("n",)),
-    Every: ("every", ("n",)),
-    Chance: ("chance", ("p",)),
-    AtTime: ("at_time", ("begin", "until")),
+    schedules.Always: ("always", ()),
+    schedules.First: ("first", ("n",)),
+    schedules.Nth: ("nth", ("n",)),
+    schedules.Every: ("every", ("n",)),
+    schedules.Chance: ("chance", ("p",)),
+    schedules.AtTime: ("at_time", ("begin", "until")),
 }
 _MAKERS: dict[str, Callable[..., Schedule]] = {
-    "always": always,
-    "first": first,
-    "nth": nth,
-    "every": every,
-    "chance": chance,
-    "at_time": at_time,
+    **{name: getattr(schedules, name) for name, _ in _SCHEDULES.values()},
     "and": lambda of: _schedule_from(of[0]) & _schedule_from(of[1]),
     "or": lambda of: _schedule_from(of[0]) | _schedule_from(of[1]),
     "not": lambda of: ~_schedule_from(of[0]),
 }
 _FAULTS: dict[str, Callable[..., Fault]] = {
-    "fail": fail,
-    "lost_ack": lost_ack,
-    "hang": hang,
-    "slow": slow,
-    "cancel": cancel,
-    "returns": returns,
+    "fail": catalogue.fail,
+    "lost_ack": catalogue.lost_ack,
+    "hang": catalogue.hang,
+    "slow": catalogue.slow,
+    "cancel": catalogue.cancel,
+    "returns": catalogue.returns,
     **LLM_FAULTS,
 }
 
