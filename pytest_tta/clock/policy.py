@@ -5,16 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pytest_tta.clock import describe
+from pytest_tta.clock import describe, errors
 from pytest_tta.clock.driver import owner_waits
-from pytest_tta.clock.errors import (
-    ClockDeadlock,
-    ClockError,
-    ClockHeld,
-    ClockPaused,
-    ClockRunaway,
-    ClockSpin,
-)
 from pytest_tta.clock.functions import REAL
 from pytest_tta.clock.outside import Holder, Standing
 from pytest_tta.clock.timeline import NEVER
@@ -198,7 +190,7 @@ class Policy:
         if self._is_overdue(hold, now):
             return self._move()
         if now - hold.progress > self.clock.hold_cap_ns and not self._may_take_long():
-            raise self._error(ClockHeld, self._held_text(holder))
+            raise self._error(errors.ClockHeld, self._held_text(holder))
         events = self._listen(hold.wait)
         hold.wait = min(2 * hold.wait, _LONGEST_WAIT)
         return events or None
@@ -338,7 +330,7 @@ class Policy:
         timeline = self._timeline
         if timeline.jumps >= self.clock.max_jumps:
             text = describe.runaway_text(self.clock.max_jumps, timeline)
-            raise self._error(ClockRunaway, text)
+            raise self._error(errors.ClockRunaway, text)
         self._rounds = 0
         timeline.jump(ns)
         if timeline.now >= _COARSE_FROM:
@@ -361,12 +353,12 @@ class Policy:
     def _nothing_due(self) -> Events | None:
         if self._loop.winding_up or self._has_last_chance():
             return self._listen(_LONGEST_WAIT) or None
-        raise self._error(ClockDeadlock, describe.deadlock_text(self._timeline))
+        raise self._error(errors.ClockDeadlock, describe.deadlock_text(self._timeline))
 
     def _paused(self, due: int) -> Events | None:
         if self._has_last_chance():
             return self._listen(_LONGEST_WAIT) or None
-        raise self._error(ClockPaused, describe.paused_text(due, self._timeline))
+        raise self._error(errors.ClockPaused, describe.paused_text(due, self._timeline))
 
     def _has_last_chance(self) -> bool:
         """Tell whether the outside may still wake somebody: for a second, or real."""
@@ -390,11 +382,12 @@ class Policy:
             return
         self._rounds = 0
         if self._holder() is None:
-            raise self._error(ClockSpin, describe.spin_text(limit, self._timeline))
+            text = describe.spin_text(limit, self._timeline)
+            raise self._error(errors.ClockSpin, text)
 
     # --- the texts -----------------------------------------------------------
 
-    def _error(self, kind: type[ClockError], text: str) -> ClockError:
+    def _error(self, kind: type[errors.ClockError], text: str) -> errors.ClockError:
         """Make an error that says who waits where."""
         self._stuck_since = self._hold = None
         loops = (self._loop, *self._others())
