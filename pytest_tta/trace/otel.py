@@ -28,7 +28,6 @@ from tta_primitives.primitive import WorkflowPrimitive
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable, Iterator, Mapping
-    from types import TracebackType
 
     from pytest_tta.trace.recorder import TraceRecorder
 
@@ -285,14 +284,11 @@ class _TestSpan(api.Span):
             intake.end(heard, self._attributes, is_error=self._is_error)
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: object, error: BaseException | None, trace: object
     ) -> None:
         if isinstance(error, Exception):
             self._is_error = True
-        super().__exit__(kind, error, trace)
+        self.end()
 
 
 def _to_hear(attributes: Mapping[str, Any] | None) -> _Place | None:
