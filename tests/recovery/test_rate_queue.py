@@ -69,6 +69,8 @@ async def test_a_late_start_is_reckoned_with(clock):
     queue = Queue()
     queue.join(5)
     assert queue.told() == 6
+    await asyncio.sleep(0.5)
+    assert queue.told() == 5.5
     await wake_late(clock, queue, 0.5)
     assert queue.told() == 5
     await wake_late(clock, queue, 0.5)
@@ -104,6 +106,7 @@ async def test_many_small_delays_add_up(clock):
 @virtual
 async def test_a_start_that_is_overdue_is_reckoned_with(clock):
     """Who comes when time has passed, and no timer has fired, is told what will be."""
+    await asyncio.sleep(1000)
     queue = Queue()
     queue.join(5)
     assert queue.told() == 6
