@@ -42,7 +42,7 @@ TICK = 0.05
 """Seconds: a storage's clock may be as coarse."""
 
 TEN_YEARS = 315_360_000
-"""Seconds: longer than anybody waits, and than a storage takes for a date."""
+"""Seconds: longer than anybody waits."""
 
 BIG = 100_000
 """Bytes: more than one packet, page or short text holds."""
