@@ -1482,9 +1482,9 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
         tasks: list[asyncio.Task[Any]] = []
         before = requests()
         group = asyncio.TaskGroup()
+        begin = group.create_task
         try:
             async with group:
-                begin = group.create_task
                 for one, name in plain:
                     tasks.append(begin(one.execute(input_data, context), name=name))
                 if not plain:
@@ -1498,10 +1498,12 @@ class ParallelPrimitive(WorkflowPrimitive[In, tuple[*Ts]]):
                 # Raises the cancellation, which counts more than the failure.
                 await asyncio.sleep(0)
             tasks.clear()
-            del group
             error.__traceback__ = None
             failure = self._failure(error, tolerance, context)
             del tolerance
+        finally:
+            # The group knows the task, which keeps the error that it ends with.
+            del group, begin
         # Raised outside the handler, so that it does not get the group as its context.
         try:
             raise failure

@@ -262,6 +262,28 @@ def test_failures_leave_no_cyclic_garbage() -> None:
     assert asyncio.run(main(ParallelPrimitive(Failing(), max_concurrency=1))) == 0
 
 
+def test_a_failure_that_ends_its_task_leaves_no_cyclic_garbage() -> None:
+    """The task keeps the error, and the group that has run in it is not kept."""
+
+    async def fail(value):
+        raise ValueError(value)
+
+    async def main(workflow):
+        # In a task of its own, whose error leads to the frame of the parallel.
+        task = asyncio.create_task(workflow.execute(1, WorkflowContext()))
+        await asyncio.wait([task])
+        return type(task.exception())
+
+    async def twice(workflow):
+        await main(workflow)
+        with only_new_garbage():
+            assert await main(workflow) is ValueError
+            return gc.collect()
+
+    assert asyncio.run(twice(str | step(fail))) == 0
+    assert asyncio.run(twice(ParallelPrimitive(fail, max_concurrency=1))) == 0
+
+
 def test_a_failure_leaves_no_cancellation_behind() -> None:
     """A limit further outside is still a limit when its time comes."""
 
