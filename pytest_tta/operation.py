@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Awaitable, Generator
+    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
 __all__ = ["op"]
@@ -33,7 +34,7 @@ class op:  # noqa: N801 - used as a function is: `await op("db.read")`
         label: The site: what it is, and of whom, such as `db.read`.
     """
 
-    __slots__ = ("_held", "_options", "label")
+    __slots__ = ("_held", "label")
 
     def __init__(self, label: str = "op") -> None:
         if not isinstance(label, str) or not label:
@@ -41,25 +42,23 @@ class op:  # noqa: N801 - used as a function is: `await op("db.read")`
             raise TypeError(msg)
         self.label: str = label
         self._held: Any = None
-        self._options: dict[str, bool] = {}
 
     def __await__(self) -> Generator[Any, None, None]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        site: Any = getattr(loop, "site", None)
+        if site is None:
+            return _answer(loop, self.label).__await__()
         # The effect comes after it, so that no answer can be lost here.
-        self._options = {"around": False}
-        async with self:
-            pass
+        held: AbstractAsyncContextManager[Any] = site(self.label, around=False)
+        return held.__aenter__().__await__()
 
     async def __aenter__(self) -> None:
         loop = asyncio.get_running_loop()
         site = getattr(loop, "site", None)
         if site is None:
-            operation = getattr(loop, "operation", None)
-            await (asyncio.sleep(0) if operation is None else operation(self.label))
+            await _answer(loop, self.label)
             return
-        self._held = site(self.label, **self._options)
+        self._held = site(self.label)
         await self._held.__aenter__()
 
     async def __aexit__(
@@ -71,3 +70,9 @@ class op:  # noqa: N801 - used as a function is: `await op("db.read")`
         held, self._held = self._held, None
         if held is not None:
             await held.__aexit__(kind, error, trace)
+
+
+def _answer(loop: asyncio.AbstractEventLoop, label: str) -> Awaitable[None]:
+    """Ask for the answer where there are no call sites; usually it takes one round."""
+    answer = getattr(loop, "answer", None)
+    return asyncio.sleep(0) if answer is None else answer(label)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_tta.clock import describe
 from pytest_tta.clock.places import user_spot
-from pytest_tta.clock.tasks import Numbering, birth
+from pytest_tta.clock.tasks import Numbering, birth, task_of
 from pytest_tta.clock.timeline import NEVER, SECOND, to_ns
 from pytest_tta.clock.timers import Timer, kind_of
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["LoopCore"]
 
 _T = TypeVar("_T")
+_Handle = asyncio.Handle
 
 
 class LoopCore(asyncio.BaseEventLoop):
@@ -35,6 +36,7 @@ class LoopCore(asyncio.BaseEventLoop):
     """
 
     # Parts of asyncio's loop that the stubs do not show.
+    _closed: bool
     _debug: bool
     _ready: deque[asyncio.Handle]
     _scheduled: list[Timer]
@@ -66,6 +68,21 @@ class LoopCore(asyncio.BaseEventLoop):
     def timers(self) -> list[Timer]:
         """The heap of timers, the next one first."""
         return self._scheduled
+
+    # --- what is ready --------------------------------------------------------
+
+    def call_soon(  # type: ignore[override]
+        self,
+        callback: Callable[..., object],
+        *args: Any,  # noqa: ANN401 - the signature of asyncio
+        context: Context | None = None,
+    ) -> asyncio.Handle:
+        """Call `callback` in the next round; each step of a task is asked for here."""
+        if self._debug or self._closed:
+            return super().call_soon(callback, *args, context=context)
+        handle = _Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
 
     # --- timers --------------------------------------------------------------
 
@@ -117,7 +134,7 @@ class LoopCore(asyncio.BaseEventLoop):
         if self.winding_up:
             return self._push(ns, timeline.number(), callback, args, context)
         frame = sys._getframe(2)
-        task = asyncio.current_task(self)
+        task = task_of(self)
         kind = kind_of(callback, frame)
         age = timeline.record(
             delay,
@@ -154,11 +171,11 @@ class LoopCore(asyncio.BaseEventLoop):
             self._check_callback(callback, "call_at")  # type: ignore[attr-defined]
         timer = Timer(ns, age, callback, args, self, context)
         heapq.heappush(self._scheduled, timer)
-        timer._scheduled = True  # type: ignore[attr-defined]
+        timer._scheduled = True
         return timer
 
     def _timer_handle_cancelled(self, handle: Timer) -> None:
-        if handle._scheduled:  # type: ignore[attr-defined]
+        if handle._scheduled:
             self._timer_cancelled_count += 1
             if self._timeline is not None:
                 self._timeline.withdraw(handle.seq)

@@ -26,6 +26,7 @@ __all__ = [
     "next_timers",
     "path_of_current",
     "paused_text",
+    "poll_text",
     "remarks",
     "runaway_text",
     "seconds",
@@ -99,6 +100,15 @@ def spin_text(rounds: int, timeline: Timeline) -> str:
         f"callbacks ran {rounds} times in a row {instant(timeline)} and left no moment "
         "for time to move; wait with asyncio.sleep(seconds) or an asyncio.Event "
         "instead of asyncio.sleep(0) in a loop"
+    )
+
+
+def poll_text(answers: int, timeline: Timeline) -> str:
+    """Say that whoever asks the outside keeps time from moving."""
+    return (
+        f"the outside answered {answers} times in a row {instant(timeline)}, and was "
+        "asked again each time; wait with asyncio.sleep(seconds) between two calls, or "
+        "bound their number"
     )
 
 

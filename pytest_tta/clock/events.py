@@ -36,6 +36,12 @@ def unit_of(event: Event, rows: Sequence[Row]) -> Unit:
     if type(event) is tuple:
         return event[0]
     timer: Timer = event  # type: ignore[assignment]
+    if timer.unit is None:
+        timer.unit = _unit_of_timer(timer, rows)
+    return timer.unit
+
+
+def _unit_of_timer(timer: Timer, rows: Sequence[Row]) -> Unit:
     purpose: str = timer.kind
     index = bisect_left(rows, (timer.seq,))
     if index < len(rows) and rows[index][0] == timer.seq:

@@ -57,7 +57,7 @@ async def _work(
     loop: SimulationLoop, label: str, func: Callable[..., Any], args: tuple[Any, ...]
 ) -> Any:  # noqa: ANN401 - whatever the function returns
     if loop.site is None:
-        await loop.operation(label)
+        await loop.answer(label)
         return await _answer(loop, func, args)
     async with loop.site(label):
         return await _answer(loop, func, args)

@@ -70,9 +70,11 @@ def user_spot(frame: FrameType | None) -> Spot | None:
     is_pythons = True
     while frame is not None and frame.f_code is not _TOP_OF_CALLBACK:
         code = frame.f_code
-        if not _known.get(code.co_filename, True) or not is_library(code.co_filename):
+        filename = code.co_filename
+        known = _known.get(filename)
+        if not (is_library(filename) if known is None else known):
             return code, frame.f_lasti
-        if is_pythons and not code.co_filename.startswith(_PYTHON):
+        if is_pythons and not filename.startswith(_PYTHON):
             innermost, is_pythons = frame, False
         frame = frame.f_back
     return None if innermost is None else (innermost.f_code, innermost.f_lasti)

@@ -29,15 +29,17 @@ from pytest_tta.clock.errors import (
 )
 from pytest_tta.clock.events import Event, Operation, chain_of, step_of, unit_of
 from pytest_tta.clock.fences import SimulationFence, fenced, refuse
-from pytest_tta.clock.tasks import birth, keep_order
+from pytest_tta.clock.tasks import birth, keep_order, task_of
 from pytest_tta.clock.timeline import NEVER, SECOND
-from pytest_tta.clock.timers import drop_cancelled, next_timers, take
+from pytest_tta.clock.timers import Timer, drop_cancelled, next_timers, take
 
 if TYPE_CHECKING:
     from collections.abc import (
         AsyncGenerator,
+        Awaitable,
         Callable,
         Coroutine,
+        Generator,
         Iterator,
         Sequence,
     )
@@ -53,6 +55,22 @@ __all__ = ["SimulationFence", "SimulationLoop"]
 
 _T = TypeVar("_T")
 
+
+class _Rounds:
+    """Be awaited for some rounds of the loop, as `asyncio.sleep(0)` is for one."""
+
+    __slots__ = ("_yields",)
+
+    def __init__(self, count: int) -> None:
+        self._yields = (None,) * count
+
+    def __await__(self) -> Generator[None, None, None]:
+        return iter(self._yields)  # type: ignore[return-value]
+
+
+_AT_ONCE = _Rounds(0)
+_NEXT_ROUND = _Rounds(1)
+
 MAX_STEPS = 100_000
 """Rounds of the loop at one instant, while a timer waits, that count as spinning."""
 
@@ -66,6 +84,9 @@ _CLEANING_ROUNDS = 3
 _CLEANING_STEPS = 10_000
 
 _RUN_THREADSAFE = asyncio.run_coroutine_threadsafe.__code__
+_Future = asyncio.Future
+# As a named tuple does, in one call less: they are made by the million.
+_new = tuple.__new__
 _set_running_loop = asyncio._set_running_loop
 _get_ident = threading.get_ident
 
@@ -123,13 +144,13 @@ class SimulationLoop(LoopCore):
         site: Makes what `op` enters; None for an operation and nothing else.
         unhandled: What asyncio would have logged, such as an error in a callback.
         max_steps: Rounds at one instant, while a timer waits, after which callbacks
-            count as spinning; ten times as many without a timer.
+            count as spinning; ten times as many without a timer. As many answers of the
+            outside at one instant count as polling without a pause.
         max_jumps: Moves of time after which the run counts as endless.
         is_aside: Whether a function runs that believes to be in a thread.
         helpers: The loop's own tasks, which wait for such functions.
     """
 
-    _closed: bool
     _stopping: bool
     _asyncgens_shutdown_called: bool
     _timeline: Timeline
@@ -160,7 +181,7 @@ class SimulationLoop(LoopCore):
         self.slow_limits: int = 0
         self.steps: int = 0
         self._has_waited = False
-        self._rounds, self._patience = 0, BUSY_ROUNDS
+        self._rounds, self._patience, self._answers = 0, BUSY_ROUNDS, 0
         self._last = -1
         self._operations: list[Operation] = []
         self._counts: dict[str, int] = {}
@@ -168,6 +189,7 @@ class SimulationLoop(LoopCore):
         self._mode: Literal["op", "burst", "harsh"] = "op"
         self._early = 0
         self._records = True
+        self._suspends = False
         self.helpers: list[asyncio.Task[Any]] = []
 
     # --- one execution after the other ---------------------------------------
@@ -179,6 +201,7 @@ class SimulationLoop(LoopCore):
         mode: Literal["op", "burst", "harsh"] = "op",
         early: int = 0,
         record: bool = True,
+        suspends: bool = False,
     ) -> None:
         """Begin an execution: time, tasks and choices are as if nothing had been.
 
@@ -189,6 +212,8 @@ class SimulationLoop(LoopCore):
                 any order, which asyncio never does.
             early: How many limits may run out while an operation is under way.
             record: Whether to keep the choices.
+            suspends: Whether each answer is waited for, even if nothing else could come
+                before it: for who acts in moments of rest, and looks at tasks there.
 
         Raises:
             ValueError: There is no such mode.
@@ -208,6 +233,7 @@ class SimulationLoop(LoopCore):
         self._mode = mode
         self._early = early
         self._records = record
+        self._suspends = suspends
         self._owner = _get_ident()
 
     def run(self, coro: Coroutine[Any, Any, _T]) -> _T:
@@ -224,8 +250,12 @@ class SimulationLoop(LoopCore):
         # Whoever calls hears of its failure by this call.
         main._log_destroy_pending = False  # type: ignore[attr-defined]
         main.add_done_callback(self._stop_at_end)
-        self._run(main)
-        return main.result()
+        try:
+            self._run(main)
+            return main.result()
+        finally:
+            # What it raises leads to this frame: the two would be cyclic garbage.
+            del main
 
     def _run(self, main: asyncio.Future[Any]) -> None:
         hooks = sys.get_asyncgen_hooks()
@@ -394,11 +424,56 @@ class SimulationLoop(LoopCore):
             label: Its site.
         """
         number = self._counts[label] = self._counts.get(label, 0) + 1
-        chain = birth(asyncio.current_task(self))
-        unit = Unit("op", chain, label, number, self._timeline.number())
-        future: asyncio.Future[None] = self.create_future()
+        chain = birth(task_of(self))
+        unit = _new(Unit, ("op", chain, label, number, self._timeline.number()))
+        future: asyncio.Future[None] = _Future(loop=self)
         self._operations.append((unit, future))
         return future
+
+    def answer(self, label: str, *, may_pass: bool = False) -> Awaitable[None]:
+        """Begin something outside that is awaited at once, and done when it is chosen.
+
+        If nothing else could be chosen, there is no choice to wait for: then the task
+        goes on in the next round, as after `asyncio.sleep(0)`, or even before.
+
+        Args:
+            label: Its site.
+            may_pass: Whether the task may go on without a suspension then.
+        """
+        task = task_of(self)
+        if self._ready or task is None or not self._is_alone(task):
+            return self.operation(label)
+        self._counts[label] = self._counts.get(label, 0) + 1
+        self._last = birth(task)
+        return _AT_ONCE if may_pass else _NEXT_ROUND
+
+    def _is_alone(self, task: asyncio.Task[Any]) -> bool:
+        """Take the moment of rest in advance in which only a task's answer can come.
+
+        False if something else could come, or if somebody acts in that moment.
+        """
+        self._forget_operations()
+        if (
+            self._operations
+            or self._suspends
+            or self._mode != "op"
+            or self.early_used < self._early
+            or self._clock.has_wishes
+            or self._answers >= self.max_steps
+            or task._must_cancel  # type: ignore[attr-defined]
+        ):
+            return False
+        for timer in next_timers(self._scheduled):
+            if timer.kind != "timeout":
+                return False
+        self.steps += 1
+        self._rounds += 1
+        self._answers += 1
+        self._patience = self._rounds + BUSY_ROUNDS
+        if self.on_rest is not None:
+            self.on_rest(self)
+        self.rests += 1
+        return not (self._ready or task._must_cancel)  # type: ignore[attr-defined]
 
     @property
     def pending(self) -> list[Unit]:
@@ -425,7 +500,7 @@ class SimulationLoop(LoopCore):
         waiter: asyncio.Future[None] = self.create_future()
         number = self._timeline.number()
         timer = self._push(ns, number, _end_wait, (waiter,), None)
-        timer.chain = birth(asyncio.current_task(self))
+        timer.chain = birth(task_of(self))
         await waiter
 
     # --- the order of events -------------------------------------------------
@@ -436,12 +511,12 @@ class SimulationLoop(LoopCore):
         self._rounds += 1
         if self._rounds > self._patience:
             self._look_around()
-        if not self._ready:
+        ready = self._ready
+        if not ready:
             self._rest()
             return
         if self._mode != "op" and self._interpose():
             return
-        ready = self._ready
         for _ in range(len(ready)):
             handle = ready.popleft()
             if not handle._cancelled:
@@ -451,13 +526,16 @@ class SimulationLoop(LoopCore):
         """Let operations answer while something is always ready; notice a spin."""
         limit = self.max_steps if self._scheduled else self.max_steps * _ALONE
         if self._rounds > limit:
-            self._rounds = 0
-            text = describe.spin_text(limit, self._timeline)
-            raise self._error(ClockSpin, text)
+            raise self._spin(describe.spin_text(limit, self._timeline))
         self._patience = self._rounds + BUSY_ROUNDS
         self._forget_operations()
         if self._operations and self._ready:
             self._let_come(self._operations)
+
+    def _spin(self, text: str) -> ClockError:
+        """Make the error of a run that goes on without any time; clean-up may run."""
+        self._rounds = self._answers = 0
+        return self._error(ClockSpin, text)
 
     def _rest(self) -> None:
         """Ask who comes next, now that nothing is ready."""
@@ -479,7 +557,7 @@ class SimulationLoop(LoopCore):
         self._let_come(coming)
 
     def _let_come(self, coming: Sequence[Event]) -> None:
-        self._happen(coming[self._chosen(coming)] if len(coming) > 1 else coming[0])
+        self._happen(coming, self._chosen(coming) if len(coming) > 1 else 0)
 
     def _coming(self) -> Sequence[Event]:
         """List what may come next: operations, then timers, then limits."""
@@ -498,8 +576,11 @@ class SimulationLoop(LoopCore):
         self, coming: Sequence[Event], steps: Sequence[asyncio.Handle] = ()
     ) -> int:
         """Ask, and keep what was answered."""
-        rows = self._timeline.rows
-        units = tuple([unit_of(event, rows) for event in coming])
+        if coming is self._operations:
+            units = tuple([unit for unit, _ in self._operations])
+        else:
+            rows = self._timeline.rows
+            units = tuple([unit_of(event, rows) for event in coming])
         if steps:
             units = (*map(step_of, steps, range(-len(steps), 0)), *units)
         taken = self._choose(units)
@@ -507,21 +588,24 @@ class SimulationLoop(LoopCore):
             msg = f"{self._choose!r} chose {taken!r}, of {len(units)} units"
             raise IndexError(msg)
         if self._records:
-            now = self._timeline.elapsed_ns
             event = coming[taken - len(steps)] if taken >= len(steps) else None
-            due = getattr(event, "ns", 0) - self._timeline.start_ns
-            came = max(now, due) / SECOND
-            made = Choice(units, taken, self._last, now / SECOND, came)
-            self.choices.append(made)
+            at = came = self._timeline.elapsed_ns
+            if isinstance(event, Timer):
+                came = max(at, event.ns - self._timeline.start_ns)
+            made = units, taken, self._last, at / SECOND, came / SECOND
+            self.choices.append(_new(Choice, made))
         return taken
 
-    def _happen(self, event: Event) -> None:
-        """Let an event of the outside come."""
+    def _happen(self, coming: Sequence[Event], taken: int) -> None:
+        """Let an event of the outside come; the operations among them stand first."""
+        event = coming[taken]
         if isinstance(event, tuple):
-            unit, future = event
-            self._last = unit.chain
-            self._operations.remove(event)
-            future.set_result(None)
+            self._answers += 1
+            if self._answers > self.max_steps:
+                raise self._spin(describe.poll_text(self.max_steps, self._timeline))
+            self._last = event[0].chain
+            event[1].set_result(None)
+            del self._operations[taken]
             return
         self._last = event.chain
         if event.kind == "timeout":
@@ -539,7 +623,7 @@ class SimulationLoop(LoopCore):
             text = describe.runaway_text(self.max_jumps, timeline)
             raise self._error(ClockRunaway, text)
         if ns > timeline.now_ns:
-            self._rounds, self._patience = 0, BUSY_ROUNDS
+            self._rounds, self._patience, self._answers = 0, BUSY_ROUNDS, 0
         timeline.jump(ns)
 
     def _interpose(self) -> bool:
@@ -558,7 +642,7 @@ class SimulationLoop(LoopCore):
             return False
         taken = self._chosen(events, steps)
         if taken >= len(steps):
-            self._happen(events[taken - len(steps)])
+            self._happen(events, taken - len(steps))
             return True
         if is_burst:
             return False
@@ -572,8 +656,11 @@ class SimulationLoop(LoopCore):
         handle._run()
 
     def _forget_operations(self) -> None:
-        if self._operations:
-            self._operations = [o for o in self._operations if not o[1].done()]
+        """Leave out what nobody waits for any more."""
+        for _, future in self._operations:
+            if future.done():
+                self._operations = [o for o in self._operations if not o[1].done()]
+                return
 
     # --- time that is moved by hand ------------------------------------------
 

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
     from contextvars import Context
 
-__all__ = ["NumberedTask", "Numbering", "birth", "keep_order"]
+__all__ = ["NumberedTask", "Numbering", "birth", "keep_order", "task_of"]
 
 _FAMILY_BITS = 20
 _HASH_MASK = (1 << 60) - 1
 
 # Without `super()`, since tasks are made by the million.
 _make = asyncio.Task.__init__
+
+task_of: Callable[[asyncio.AbstractEventLoop], asyncio.Task[Any] | None]
+"""Return the task at work on a loop, None if there is none."""
+if sys.version_info < (3, 12):
+    # What `current_task` asks, which is written in Python there.
+    task_of = vars(asyncio.tasks)["_current_tasks"].get
+else:
+    task_of = asyncio.current_task
 
 
 def keep_order() -> None:
@@ -100,7 +109,7 @@ class Numbering:
         """Make a task with the next number and, if it has none, a name of this loop."""
         born = self.born
         self.born = born + 1
-        parent = asyncio.current_task(loop)
+        parent = task_of(loop)
         if name is None:
             name = f"Task-{born + 1 - self._named_from}"
         if not isinstance(parent, NumberedTask):

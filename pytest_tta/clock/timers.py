@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from contextvars import Context
     from types import FrameType
 
+    from pytest_tta.clock.choices import Unit
     from pytest_tta.clock.sleeps import Kind
 
 __all__ = ["Timer", "drop_cancelled", "kind_of", "next_timers", "take"]
@@ -25,6 +26,8 @@ _END_OF_WAIT = asyncio.tasks._release_waiter  # type: ignore[attr-defined]
 _ENDS_OF_TIMEOUTS = frozenset({"Timeout._on_timeout", "CancelScope._timeout"})
 _WAIT_FOR = asyncio.wait_for.__code__
 
+_begin = asyncio.Handle.__init__
+_cancel = asyncio.Handle.cancel
 _by_age = attrgetter("seq")
 
 
@@ -39,9 +42,10 @@ class Timer(asyncio.TimerHandle):
         seq: Its age: the order among those of one instant.
         kind: What it is for.
         chain: The number, by birth, of the task that set it; -1 if none did.
+        unit: What stands for it where events are chosen; None as long as none were.
     """
 
-    __slots__ = ("chain", "kind", "ns", "seq")
+    __slots__ = ("chain", "kind", "ns", "seq", "unit")
 
     def __init__(  # noqa: PLR0917 - asyncio's order, after two numbers of ours
         self,
@@ -53,18 +57,29 @@ class Timer(asyncio.TimerHandle):
         context: Context | None,
     ) -> None:
         """Fire at `ns` nanoseconds of the loop's time."""
-        when = ns / SECOND if ns < NEVER else math.inf
-        super().__init__(when, callback, args, loop, context)
+        # As `TimerHandle` does, in one call less: timers are made by the million.
+        _begin(self, callback, args, loop, context)
+        self._when = ns / SECOND if ns < NEVER else math.inf
+        self._scheduled = False
         self.ns: int = ns
         self.seq: int = seq
         self.kind: Kind = "timer"
         self.chain: int = -1
+        self.unit: Unit | None = None
 
     def __lt__(self, other: object) -> bool:
         """Order by instant, then by age."""
-        if not isinstance(other, Timer):
+        if type(other) is not Timer:
             return NotImplemented
-        return self.ns < other.ns or (self.ns == other.ns and self.seq < other.seq)
+        if self.ns == other.ns:
+            return self.seq < other.seq
+        return self.ns < other.ns
+
+    def cancel(self) -> None:
+        """Give it up; the loop takes it out of the heap when its time comes."""
+        if not self._cancelled:
+            self._loop._timer_handle_cancelled(self)  # type: ignore[attr-defined]
+            _cancel(self)
 
     def move(self, ns: int, seq: int) -> None:
         """Fire at another instant; the caller keeps the order of the heap."""
@@ -77,22 +92,23 @@ def kind_of(callback: object, frame: FrameType | None) -> Kind:
     """Tell from its callback what a timer is for."""
     if callback is _END_OF_SLEEP:
         return "sleep"
+    # Whoever has timers of its own may say what they are for.
+    if getattr(callback, "timer_kind", "") == "timeout":
+        return "timeout"
     if callback is _END_OF_WAIT:
         # Python 3.11's wait_for is not yet built on asyncio.timeout.
         in_wait_for = frame is not None and frame.f_code is _WAIT_FOR
         return "timeout" if in_wait_for else "wait"
     function = getattr(callback, "__func__", None)
-    if getattr(function, "__qualname__", "") in _ENDS_OF_TIMEOUTS:
-        return "timeout"
-    # Whoever has timers of its own may say what they are for.
-    return "timeout" if getattr(callback, "timer_kind", "") == "timeout" else "timer"
+    name = getattr(function, "__qualname__", "")
+    return "timeout" if name in _ENDS_OF_TIMEOUTS else "timer"
 
 
 def drop_cancelled(heap: list[Timer]) -> None:
     """Take all cancelled timers out of the heap, wherever they stand."""
     for timer in heap:
         if timer._cancelled:
-            timer._scheduled = False  # type: ignore[attr-defined]
+            timer._scheduled = False
     heap[:] = [timer for timer in heap if not timer._cancelled]
     heapq.heapify(heap)
 
@@ -104,7 +120,7 @@ def next_timers(heap: list[Timer]) -> list[Timer]:
         heap: The timers of a loop; the list is changed.
     """
     while heap and heap[0]._cancelled:
-        heapq.heappop(heap)._scheduled = False  # type: ignore[attr-defined]
+        heapq.heappop(heap)._scheduled = False
     if not heap or heap[0].ns >= NEVER:
         return []
     ns = heap[0].ns
@@ -124,4 +140,4 @@ def take(heap: list[Timer], timer: Timer) -> None:
         others.append(first)
     for other in others:
         heapq.heappush(heap, other)
-    timer._scheduled = False  # type: ignore[attr-defined]
+    timer._scheduled = False

@@ -43,7 +43,8 @@ __all__ = ["ExplorationError", "Subject"]
 
 _MAIN = ("main",)
 _DEGRADED = frozenset({"fallback.used", "cache.stale"})
-_GARBAGE_ROUNDS = 100
+# So many objects more than the last collection has left, be they garbage or not.
+_MOST_GARBAGE = 20_000
 _RETURNED = Ending("returned")
 
 
@@ -201,17 +202,22 @@ class Subject:
             replaying(schedule) if choose is None else choose,
             mode=schedule.mode,
             early=schedule.early,
+            suspends=plan.cancellation is not None,
         )
         error = self._run_body()
-        outcome = self._outcome(plan, error)
-        self._check(error)
-        if self.on_execution is not None:
-            self.on_execution(outcome)
-        return outcome
+        try:
+            outcome = self._outcome(plan, error)
+            self._check(error)
+            if self.on_execution is not None:
+                self.on_execution(outcome)
+            return outcome
+        finally:
+            # Its traceback leads to this frame: the two would be cyclic garbage.
+            error = None
 
     def _rewind(self, plan: Plan) -> None:
         self.executions += 1
-        if self.executions % _GARBAGE_ROUNDS == 0:
+        if gc.get_count()[0] > _MOST_GARBAGE:
             gc.collect()
         for mock in self._sites.mocks.values():
             mock.reset()

@@ -196,9 +196,9 @@ class Sites(Interceptor):
     async def _at_leaf(self, call: Call, proceed: Callable[[], Awaitable[Any]]) -> Any:
         seen = self._seen_leaf(call)
         if seen.kind is None:
-            await self._loop.operation(seen.site)
+            await self._loop.answer(seen.site, may_pass=True)
             return await proceed()
-        await self.before(seen)
+        await self.before(seen, may_pass=True)
         output = await proceed()
         await self.after(seen)
         return output
@@ -314,12 +314,12 @@ class Sites(Interceptor):
             what = "outage"
         return f"one {what}" if number == 1 else f"{number} {what}s"
 
-    async def before(self, seen: Seen) -> None:
+    async def before(self, seen: Seen, *, may_pass: bool = False) -> None:
         """Wait until the call is chosen; fail or hang if the effect must not come."""
         kind = seen.kind
         if kind == "hang":
             await self.hang(seen)
-        await self._loop.operation(seen.site)
+        await self._loop.answer(seen.site, may_pass=may_pass)
         if kind in {"error", "fatal", "outage"}:
             raise seen.error()
 
@@ -332,7 +332,7 @@ class Sites(Interceptor):
 
     def operation(self, seen: Seen) -> Awaitable[None]:
         """Return what is done when the call is chosen."""
-        return self._loop.operation(seen.site)
+        return self._loop.answer(seen.site)
 
     async def hang(self, seen: Seen) -> None:
         """Never answer."""
@@ -393,7 +393,7 @@ class Hurdle:
     async def __aenter__(self) -> None:
         seen = self._seen
         if seen.kind is None:
-            await self._sites._loop.operation(seen.site)
+            await self._sites._loop.answer(seen.site)
         else:
             await self._sites.before(seen)
 

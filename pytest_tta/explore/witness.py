@@ -178,20 +178,20 @@ class Witness:
 
     def _look_at_answers(self, stack: ExitStack, subject: Subject) -> None:
         loop = subject.loop
-        operation = loop.operation
+        answer = loop.answer
 
-        async def answered(label: str) -> None:
+        async def answered(label: str, *, may_pass: bool = False) -> None:
             task = _current(subject)
             made = self._begun.get(task)
             self._operations[label] += 1
             if made is None or made.site != label:
-                await operation(label)
+                await answer(label, may_pass=may_pass)
                 return
             self.numbers[label, self._operations[label]] = made.number
-            await operation(label)
+            await answer(label, may_pass=may_pass)
             self._note(subject, made, "answer", task)
 
-        _replace(stack, loop, "operation", answered)
+        _replace(stack, loop, "answer", answered)
 
     def _look_at_errors(self, stack: ExitStack, subject: Subject) -> None:
         def noted(error: BaseException) -> None:

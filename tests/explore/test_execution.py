@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import uuid
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_tta import Harness, MockPrimitive, op
+from pytest_tta.explore import execution
 from pytest_tta.explore.execution import ExplorationError, Subject
 from pytest_tta.explore.plan import Plan
 from pytest_tta.trace import S
@@ -21,6 +24,7 @@ from tests.explore.bodies import (
     said,
     schedule,
 )
+from tests.garbage import only_new_garbage
 from tta_primitives import ParallelPrimitive, WorkflowContext, step
 from tta_primitives.chance import new_id, rng
 from tta_primitives.recovery import FallbackPrimitive, RetryPrimitive, TimeoutPrimitive
@@ -515,3 +519,58 @@ def test_the_tree_has_a_digest() -> None:
             digests.append(subject.tree)
     assert digests[0] == digests[1] != digests[2]
     assert len(digests[0]) == 8
+
+
+# --- what is left in memory -----------------------------------------------------------
+
+
+async def ask(_: object) -> None:
+    """Call the outside once."""
+    async with op("a"):
+        pass
+
+
+GUARDED = TimeoutPrimitive(
+    RetryPrimitive(step(ask, name="one") | step(ask, name="two"), initial_delay=0),
+    timeout_seconds=9,
+)
+
+
+def test_an_execution_that_fails_is_no_cyclic_garbage() -> None:
+    """An error leads to the frames that it has left, and none of them leads to it."""
+    plan = faults("a#1:error", "a#3:fatal")
+
+    def body(tta: Harness) -> None:
+        tta.run(GUARDED, None)
+
+    with exploring(body) as subject, only_new_garbage():
+        for _ in range(3):
+            assert subject(plan).ended == "told"
+        subject(Plan())
+        assert gc.collect() == 0
+
+
+def test_what_is_cyclic_garbage_is_collected_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After so many objects, not after each execution: to collect takes a while."""
+    left: weakref.WeakSet[set[object]] = weakref.WeakSet()
+
+    class Knot(set[object]):
+        """Hold itself."""
+
+        __hash__ = object.__hash__
+
+    def body(_: Harness) -> None:
+        knot = Knot()
+        knot.add(knot)
+        left.add(knot)
+
+    monkeypatch.setattr(execution, "_MOST_GARBAGE", 2000)
+    with exploring(body) as subject, only_new_garbage():
+        for _ in range(20):
+            subject(Plan())
+        assert len(left) == 20
+        for _ in range(2000):
+            subject(Plan())
+        assert len(left) < 2000
