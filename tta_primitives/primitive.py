@@ -21,6 +21,7 @@ from typing import (
     Generic,
     ParamSpec,
     TypeAlias,
+    TypedDict,
     TypeVar,
     TypeVarTuple,
     final,
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
         Iterator,
     )
     from datetime import timedelta
-    from typing import Self
+    from typing import Self, Unpack
 
     from tta_primitives.context import WorkflowContext
     from tta_primitives.picture.style import Theme
@@ -71,6 +72,7 @@ __all__ = [
     "Open",
     "ParallelPrimitive",
     "SequentialPrimitive",
+    "StepOptions",
     "StepPrimitive",
     "UnboundStep",
     "WorkflowPrimitive",
@@ -887,6 +889,15 @@ class UnboundStep(StepPrimitive[In, Out], Generic[In, P, Out]):
         ) -> StepPrimitive[In, Out]: ...
 
 
+class StepOptions(TypedDict, total=False):
+    """The keyword arguments of `step`, as `StepPrimitive` takes and documents them."""
+
+    name: str | None
+    idempotent: bool
+    timeout_seconds: float | timedelta | None
+    blocking: bool
+
+
 class _StepDecorator:
     """What `@step(...)` with options returns."""
 
@@ -929,37 +940,47 @@ class _StepDecorator:
 
 
 @overload
-def step(function: Callable[[A], Awaitable[B]], /) -> StepPrimitive[A, B]: ...  # type: ignore[overload-overlap]
+def step(  # type: ignore[overload-overlap]
+    function: Callable[[A], Awaitable[B]], /, **options: Unpack[StepOptions]
+) -> StepPrimitive[A, B]: ...
 @overload
 def step(  # type: ignore[overload-overlap]
-    function: Callable[[A, WorkflowContext], Awaitable[B]], /
+    function: Callable[[A, WorkflowContext], Awaitable[B]],
+    /,
+    **options: Unpack[StepOptions],
 ) -> StepPrimitive[A, B]: ...
 @overload
 def step(
-    function: Callable[Concatenate[A, WorkflowContext, P], Awaitable[B]], /
+    function: Callable[Concatenate[A, WorkflowContext, P], Awaitable[B]],
+    /,
+    **options: Unpack[StepOptions],
 ) -> UnboundStep[A, P, B]: ...
 @overload
 def step(
-    function: Callable[Concatenate[A, P], Awaitable[B]], /
+    function: Callable[Concatenate[A, P], Awaitable[B]],
+    /,
+    **options: Unpack[StepOptions],
 ) -> UnboundStep[A, P, B]: ...
 @overload
-def step(function: Callable[[A], B], /) -> StepPrimitive[A, B]: ...
-@overload
-def step(function: Callable[[A, WorkflowContext], B], /) -> StepPrimitive[A, B]: ...
+def step(
+    function: Callable[[A], B], /, **options: Unpack[StepOptions]
+) -> StepPrimitive[A, B]: ...
 @overload
 def step(
-    function: Callable[Concatenate[A, WorkflowContext, P], B], /
+    function: Callable[[A, WorkflowContext], B], /, **options: Unpack[StepOptions]
+) -> StepPrimitive[A, B]: ...
+@overload
+def step(
+    function: Callable[Concatenate[A, WorkflowContext, P], B],
+    /,
+    **options: Unpack[StepOptions],
 ) -> UnboundStep[A, P, B]: ...
 @overload
-def step(function: Callable[Concatenate[A, P], B], /) -> UnboundStep[A, P, B]: ...
-@overload
 def step(
-    *,
-    name: str | None = None,
-    idempotent: bool = True,
-    timeout_seconds: float | timedelta | None = None,
-    blocking: bool = False,
-) -> _StepDecorator: ...
+    function: Callable[Concatenate[A, P], B], /, **options: Unpack[StepOptions]
+) -> UnboundStep[A, P, B]: ...
+@overload
+def step(**options: Unpack[StepOptions]) -> _StepDecorator: ...
 def step(function: Any = None, /, **options: Any) -> Any:
     """Make a function a primitive, so that `f >> g` works between two functions.
 

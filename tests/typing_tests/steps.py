@@ -60,6 +60,14 @@ def plain(data: str, factor: int) -> int:
     return factor
 
 
+async def call_model(prompt: str) -> int:
+    return len(prompt)
+
+
+def scaled(data: str, factor: int) -> int:
+    return factor
+
+
 assert_type(fetch, StepPrimitive[int, str])
 assert_type(fetch_with, StepPrimitive[int, str])
 assert_type(shout, StepPrimitive[str, str])
@@ -70,6 +78,9 @@ assert_type(query(Session()), StepPrimitive[str, list[int]])
 assert_type(query(session=Session(), limit=3), StepPrimitive[str, list[int]])
 assert_type(save(Session()), StepPrimitive[list[int], None])
 assert_type(plain(3), StepPrimitive[str, int])
+assert_type(step(call_model, name="model"), StepPrimitive[str, int])
+assert_type(step(str.upper, blocking=True), StepPrimitive[str, str])
+assert_type(step(scaled, idempotent=False)(3), StepPrimitive[str, int])
 assert_type(
     fetch >> query(Session()) >> save(Session()), SequentialPrimitive[int, None]
 )
@@ -81,6 +92,7 @@ query("no session")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentT
 query(Session(), limit="3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 shout >> fetch  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
 fetch >> save(Session())  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
+step(call_model, timeout=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 step(timeout="3")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 
 
