@@ -46,6 +46,18 @@ def integers_as_floats(value):
     return int(float(value)) if type(value) is int else value
 
 
+def unsigned(value):
+    return abs(value) if type(value) is int else value
+
+
+def zero_as_none(value):
+    return None if type(value) is int and value == 0 else value
+
+
+def false_as_none(value):
+    return None if value is False else value
+
+
 def empty_as_none(value):
     return None if value == "" else value
 
@@ -74,6 +86,9 @@ VALUES = [
     (bools_as_numbers, GIVES, f"{BACK}'1' instead of 'True'"),
     (zeros_alike, GIVES, f"{BACK}'0.0' instead of '-0.0'"),
     (integers_as_floats, GIVES, f"{BACK}'1180591620717411303424' instead of '11805"),
+    (unsigned, GIVES, f"{BACK}'1' instead of '-1'"),
+    (zero_as_none, GIVES, f"{BACK}'None' instead of '0'"),
+    (false_as_none, GIVES, f"{BACK}'None' instead of 'False'"),
     (empty_as_none, GIVES, f"{BACK}'None' instead of \"''\""),
     (as_good_text, GIVES, f"{BACK}\"'Grüße"),
     (text_cut, BIG, f"{BACK}\"{{'text': 'xxx"),

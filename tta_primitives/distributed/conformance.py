@@ -53,6 +53,9 @@ MOMENT = 0.3
 PATIENCE = 20.0
 """Seconds until what has not happened is taken for something that never will."""
 
+LONG = 10 * PATIENCE
+"""Seconds of work that nobody waits for: who lets it end has left it alone."""
+
 
 # What a step can ask its context for, and tell as JSON.
 _TOLD = (
@@ -336,7 +339,7 @@ async def carries_the_deadline(engine: Engine, folder: Path) -> None:
         msg = f"of 50 s, {left!r} s were left on the worker"
         raise AssertionError(msg)
     hang = remote(check_hang, engine=engine, timeout_seconds=3 * MOMENT)
-    asked = {"name": "late", "folder": str(folder), "seconds": 10 * PATIENCE}
+    asked = {"name": "late", "folder": str(folder), "seconds": LONG}
     await _raises(TimeoutExceededError, "check_hang", hang, asked)
     if _notes(folder, "late began"):
         await _noted(folder, "late cancelled")
@@ -345,7 +348,7 @@ async def carries_the_deadline(engine: Engine, folder: Path) -> None:
 async def carries_a_cancellation(engine: Engine, folder: Path) -> None:
     """Check that the step is cancelled on the worker when its caller is."""
     hang = remote(check_hang, engine=engine)
-    asked = {"name": "left", "folder": str(folder), "seconds": 10 * PATIENCE}
+    asked = {"name": "left", "folder": str(folder), "seconds": LONG}
     call = asyncio.ensure_future(hang.execute(asked, WorkflowContext()))
     await _noted(folder, "left began")
     call.cancel()
@@ -398,7 +401,7 @@ async def tells_what_is_unknown(engine: Engine, folder: Path) -> None:  # noqa: 
 
 async def ends_when_it_is_closed(engine: Engine, folder: Path) -> None:
     """Check that waiting calls fail, later ones are refused, and it opens again."""
-    asked = {"name": "open", "folder": str(folder), "seconds": 10 * PATIENCE}
+    asked = {"name": "open", "folder": str(folder), "seconds": LONG}
     hang, echo = remote(check_hang, engine=engine), remote(check_echo, engine=engine)
     waiting = asyncio.ensure_future(hang.execute(asked, WorkflowContext()))
     await _noted(folder, "open began")
