@@ -22,7 +22,7 @@ from pytest_tta.report.facts import facts, properties
 from pytest_tta.report.sections import fit, header, sections
 from pytest_tta.settings import Settings, clock_of, hosts_of, seed_of, tape_of
 from pytest_tta.trace.diff import Difference, difference_of
-from pytest_tta.wire.guard import Guard, NetworkBlocked
+from pytest_tta.wire.guard import Guard, NetworkBlocked, standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -138,6 +138,9 @@ class Session:
         # Loops by the name of the fixture whose runner has them.
         self._loops: dict[str, asyncio.AbstractEventLoop] = {}
         self._entered: ItemHarness | None = None
+        self._stack = ExitStack()
+        if settings.on:
+            self._stack.enter_context(standing())
         trampolines.install()
 
     def pytest_report_header(self, config: pytest.Config) -> str | None:
@@ -211,8 +214,9 @@ class Session:
         return result
 
     def pytest_unconfigure(self) -> None:
-        """Leave the harness of a test that was interrupted."""
+        """Leave the harness of a test that was interrupted, and then the session."""
         self._leave()
+        self._stack.close()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(

@@ -6,13 +6,14 @@ import asyncio
 import socket
 from collections.abc import Callable
 from functools import partial
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from typing import Protocol
 
     class Gate(Protocol):
-        """Whoever is asked before anything goes out; `Guard` says what is meant."""
+        """Who is asked before anything goes out; `Guard` says what each asks for."""
 
         is_on: bool
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
             """Know the addresses of a name."""
 
 
-__all__ = ["OF_OTHERS", "OF_PYTHON", "Exit", "Placed"]
+__all__ = ["OF_OTHERS", "OF_PYTHON", "Exit", "Placed", "stands"]
 
 Exit = Callable[["Gate", Callable[..., Any]], Callable[..., Any]]
 """Makes of a gate, and a function that goes out, the same function behind the gate."""
@@ -266,6 +267,20 @@ OF_OTHERS: dict[str, tuple[str, dict[str, Exit]]] = {
     "uvloop": ("Loop", _OF_LOOPS),
 }
 """For each module the name of a class, and the methods by which that goes out."""
+
+
+def stands(owner: object, name: str) -> bool:
+    """Tell whether a gate that is on stands before a function already.
+
+    Args:
+        owner: The module or class whose function it is.
+        name: The name of the function.
+    """
+    there = vars(owner).get(name)
+    if type(there) is not FunctionType:
+        return False
+    gate, _ = there.__dict__.get("_tta", (None, None))
+    return gate is not None and gate.is_on
 
 
 class Placed:

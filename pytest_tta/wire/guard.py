@@ -1,7 +1,8 @@
 """The guard: what a test sends to the outside without a mock fails it, by name.
 
 It stands where Python's own sockets connect, send and ask for names, and where event
-loops do so without them. As long as no guard is entered, nothing of this is in place.
+loops do so without them. As long as no guard is entered, nothing of this is in place,
+unless `standing` keeps it there: to put it there takes longer than many a test.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from pytest_tta.clock import describe
 from pytest_tta.clock.imports import ImportWatcher, watch_imports
 from pytest_tta.clock.places import is_ours, place, user_spot
-from pytest_tta.wire.exits import OF_OTHERS, OF_PYTHON, Placed
+from pytest_tta.wire.exits import OF_OTHERS, OF_PYTHON, Placed, stands
 from pytest_tta.wire.hosts import (
     AllowedHosts,
     HostRule,
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from types import FrameType, ModuleType
     from typing import Self
 
-__all__ = ["Guard", "NetworkBlocked", "asking_for"]
+    from pytest_tta.wire.exits import Exit
+
+__all__ = ["Guard", "NetworkBlocked", "asking_for", "standing"]
 
 _INTERNET = frozenset({socket.AF_INET, socket.AF_INET6})
 # Answered without a look at anything else: most connections of tests go here.
@@ -45,7 +48,7 @@ _purpose: ContextVar[str | None] = ContextVar("tta_network_purpose", default=Non
 # from one test to the next, so it does, too.
 _names: dict[str, set[str]] = {}
 
-# Who is to cover a module that is imported later, and who tells of that.
+# Who is asked, the innermost last, and who tells of modules that are imported later.
 _entered: list[Guard] = []
 _watchers: list[ImportWatcher] = []
 
@@ -81,6 +84,87 @@ def _without_secrets(text: str) -> str:
     return re.sub(r"//[^/\s]*@", "//", plain)
 
 
+class _Gate:
+    """Asks the guards that are entered, the innermost first, from one of them on.
+
+    What a guard finds in its place when it is entered, such as a patch, may hide the
+    guards outside of it: they have their own gates below that.
+
+    Args:
+        first: The outermost that is asked; None for all.
+
+    Attributes:
+        is_on: Whether it still has to stand in the way.
+    """
+
+    def __init__(self, first: Guard | None) -> None:
+        self._first = first
+        self.is_on: bool = True
+
+    def _asked(self) -> list[Guard]:
+        guards = _entered.copy()
+        first = guards.index(self._first) if self._first in guards else 0
+        return guards[: first - 1 if first else None : -1]
+
+    def check(self, host: object, port: object = None) -> None:
+        """Let none of them refuse to connect."""
+        for guard in self._asked():
+            guard.check(host, port)
+
+    def check_lookup(self, host: object, port: object = None) -> None:
+        """Let none of them refuse to ask for the addresses of a name."""
+        for guard in self._asked():
+            guard.check_lookup(host, port)
+
+    def check_reverse(self, host: object) -> None:
+        """Let none of them refuse to ask for the name of an address."""
+        for guard in self._asked():
+            guard.check_reverse(host)
+
+    def check_address(self, sock: socket.socket, address: object) -> None:
+        """Let none of them refuse an address of a socket."""
+        for guard in self._asked():
+            guard.check_address(sock, address)
+
+    def remember(self, host: object, addresses: Iterable[str]) -> None:
+        """Let each of them know the addresses of a name."""
+        for guard in self._asked():
+            guard.remember(host, addresses)
+
+
+def _placed(
+    gate: _Gate, owners: Iterable[tuple[object, dict[str, Exit]]]
+) -> list[Placed]:
+    """Put a gate before the functions that have none."""
+    return [
+        Placed(gate, owner, name, exit_)
+        for owner, exits in owners
+        for name, exit_ in exits.items()
+        if not stands(owner, name)
+    ]
+
+
+def _take_away(gate: _Gate, placed: list[Placed]) -> None:
+    gate.is_on = False
+    for one in reversed(placed):
+        one.remove()
+    placed.clear()
+
+
+@contextmanager
+def standing() -> Iterator[None]:
+    """Keep gates where Python goes out, while the block runs.
+
+    They refuse what the guards refuse that are entered, and nothing if none is.
+    """
+    gate = _Gate(None)
+    placed = _placed(gate, OF_PYTHON)
+    try:
+        yield
+    finally:
+        _take_away(gate, placed)
+
+
 class Guard:
     """Refuses what would leave the machine, while it is entered; for all threads.
 
@@ -103,6 +187,7 @@ class Guard:
         self._allowed = AllowedHosts() if allowed is None else allowed
         self._problems = problems
         self._permits: list[HostRule] = []
+        self._gate = _Gate(self)
         self._placed: list[Placed] = []
         self._told = 0
         self.is_on: bool = False
@@ -111,24 +196,26 @@ class Guard:
     def __enter__(self) -> Self:
         """Stand in the way."""
         self.is_on = True
-        self._placed = [
-            Placed(self, owner, name, exit_)
-            for owner, exits in OF_PYTHON
-            for name, exit_ in exits.items()
-        ]
         _entered.append(self)
         _watch_for_others()
+        self._gate = _Gate(self)
+        self._place()
+        return self
+
+    def _place(self) -> None:
+        self._placed += _placed(self._gate, OF_PYTHON)
         for name in OF_OTHERS:
             self.cover(sys.modules.get(name))
-        return self
 
     def __exit__(self, *raised: object) -> None:
         """Step aside, and let others' patches stay where they are."""
         self.is_on = False
-        _entered.remove(self)
-        for placed in reversed(self._placed):
-            placed.remove()
-        self._placed.clear()
+        index = _entered.index(self)
+        del _entered[index]
+        _take_away(self._gate, self._placed)
+        # Those inside of it, if any are left, had no need of gates of their own.
+        for guard in _entered[index:]:
+            guard._place()
 
     def __repr__(self) -> str:
         return f"<Guard blocked={len(self.blocked)}>"
@@ -167,9 +254,7 @@ class Guard:
         name, exits = OF_OTHERS[module.__name__]
         owner = getattr(module, name, None)
         if owner is not None:
-            self._placed += [
-                Placed(self, owner, name, exit_) for name, exit_ in exits.items()
-            ]
+            self._placed += _placed(self._gate, [(owner, exits)])
 
     def untold(self) -> list[str]:
         """Return the refusals since this was last asked."""

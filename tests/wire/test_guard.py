@@ -28,8 +28,9 @@ import trio
 import uvloop
 
 from pytest_tta.clock.clock import VirtualClock
-from pytest_tta.wire.exits import OF_OTHERS, OF_PYTHON
-from pytest_tta.wire.guard import Guard, NetworkBlocked, asking_for
+from pytest_tta.wire import guard as wire_guard
+from pytest_tta.wire.exits import OF_OTHERS, OF_PYTHON, stands
+from pytest_tta.wire.guard import Guard, NetworkBlocked, asking_for, standing
 from pytest_tta.wire.hosts import AllowedHosts, parse_rule
 
 if TYPE_CHECKING:
@@ -582,12 +583,38 @@ def test_problems_are_kept_where_it_was_told_to() -> None:
 # --- beside others -------------------------------------------------------------------
 
 
+PYTHONS = sum(len(exits) for _, exits in OF_PYTHON)
+OWNERS = (*OF_PYTHON, (uvloop.Loop, OF_OTHERS["uvloop"][1]))
+
+
 def functions() -> list[Any]:
     """Return all that stands in the places of the guard."""
-    owners = (*OF_PYTHON, (uvloop.Loop, OF_OTHERS["uvloop"][1]))
-    return [vars(owner).get(name) for owner, exits in owners for name in exits]
+    return [vars(owner).get(name) for owner, exits in OWNERS for name in exits]
 
 
+@pytest.fixture
+def plain() -> Iterator[None]:
+    """Take away what the session that runs this keeps in the places of a guard."""
+    entered, wire_guard._entered = wire_guard._entered, []
+    kept = [
+        (owner, name, vars(owner)[name])
+        for owner, exits in OWNERS
+        for name in exits
+        if stands(owner, name)
+    ]
+    for owner, name, gate in kept:
+        _, below = gate._tta
+        if below is None:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, below)
+    yield
+    wire_guard._entered = entered
+    for owner, name, gate in kept:
+        setattr(owner, name, gate)
+
+
+@pytest.mark.usefixtures("plain")
 def test_nothing_is_left_behind() -> None:
     """Afterwards the functions are those that were there before."""
     before = functions()
@@ -624,6 +651,7 @@ def test_a_double_in_place_of_a_method_is_left_alone(
     double.assert_called_once_with((ADDRESS, 443))
 
 
+@pytest.mark.usefixtures("plain")
 def test_patches_over_the_guard_are_free_and_stay(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -654,6 +682,57 @@ def test_a_patch_that_vanishes_takes_nothing_with_it() -> None:
     with Guard():
         socket.getaddrinfo = before
     assert vars(socket)["getaddrinfo"] is before
+
+
+@pytest.mark.usefixtures("plain")
+def test_what_stands_for_a_session_is_not_put_there_again() -> None:
+    """Guards find it in its place, leave it there, and refuse by it."""
+    before = functions()
+    with standing():
+        kept = functions()
+        assert not any(map(_is_same, before[:PYTHONS], kept[:PYTHONS]))
+        socket.getaddrinfo("localhost", 80)
+        for _ in range(2):
+            with Guard() as guard:
+                assert all(map(_is_same, kept[:PYTHONS], functions()))
+                with pytest.raises(NetworkBlocked, match=NAME):
+                    socket.getaddrinfo(NAME, 443)
+                assert len(guard.blocked) == 1
+        assert all(map(_is_same, kept, functions()))
+    assert all(map(_is_same, before, functions()))
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_patch_below_a_guard_hides_what_stands_for_a_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A guard that is entered after it stands above it, and asks the guards inside."""
+    asked: list[object] = []
+    with standing(), Guard() as outer:
+        monkeypatch.setattr(socket, "gethostbyname", lambda n: asked.append(n) or "")
+        with Guard() as inner, pytest.raises(NetworkBlocked, match=NAME):
+            socket.gethostbyname(NAME)
+        assert (len(inner.blocked), asked) == (1, [])
+        socket.gethostbyname(NAME)
+        with allowing(NAME):
+            socket.gethostbyname(NAME)
+        assert (outer.blocked, asked) == ([], [NAME, NAME])
+        monkeypatch.undo()
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_guard_that_outlives_the_one_around_it_goes_on_refusing() -> None:
+    """Whoever ends first takes away its own, and nobody else's."""
+    before = functions()
+    outer, inner = Guard(), Guard()
+    outer.__enter__()
+    inner.__enter__()
+    outer.__exit__(None, None, None)
+    with pytest.raises(NetworkBlocked, match=NAME):
+        socket.getaddrinfo(NAME, 443)
+    assert (len(inner.blocked), outer.blocked) == (1, [])
+    inner.__exit__(None, None, None)
+    assert all(map(_is_same, before, functions()))
 
 
 def test_a_guard_may_stand_twice() -> None:

@@ -559,3 +559,37 @@ def test_what_our_own_suite_swallows_fails_too(
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*api.example:443 is not on this machine*"])
+
+
+def test_between_tests_the_network_is_nobodys(
+    run_apart: Run, pytester: pytest.Pytester
+) -> None:
+    """What refuses stays for the session; it asks only while a test runs."""
+    pytester.makeconftest(
+        """
+        import socket
+        import pytest
+
+        stock = vars(socket)["gethostbyname"]
+
+        @pytest.hookimpl(trylast=True)
+        def pytest_unconfigure(config):
+            config.add_cleanup(say)
+
+        def say():
+            print("back" if vars(socket)["gethostbyname"] is stock else "left")
+
+        def pytest_runtest_logfinish(nodeid):
+            # No name that a server would be asked for.
+            try:
+                socket.gethostbyname("")
+                socket.gethostbyname("a..b")
+            except (OSError, UnicodeError):
+                print("asked", vars(socket)["gethostbyname"] is stock)
+        """
+    )
+    pytester.makepyfile("def test_one(): pass")
+    result = run_apart("--tta", "-s", "-q")
+    result.stdout.fnmatch_lines(["*asked False*", "back"])
+    result = run_apart("-s", "-q")
+    result.stdout.fnmatch_lines(["*asked True*", "back"])
