@@ -225,6 +225,10 @@ class _Listeners:
 
     def plus(self, other: _Listeners) -> _Listeners:
         """Return these and the others; what was added later acts further outside."""
+        if not other:
+            return self
+        if not self:
+            return other
         return _Listeners(
             self.observers + other.observers, self.interceptors + other.interceptors
         )

@@ -15,40 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["Chances"]
 
 
-class _Late(random.Random):
-    """A generator that is seeded when it is first asked: most executions never do."""
-
-    _first_seed: str | None = None
-
-    def begin(self, seed: str) -> None:
-        """Begin anew with this seed."""
-        if self._first_seed is None:
-            self.random = self._first_random  # type: ignore[method-assign]
-            self.getrandbits = self._first_bits  # type: ignore[method-assign]
-        self._first_seed = seed
-
-    def _first_random(self) -> float:
-        self._seed_now()
-        return self.random()
-
-    def _first_bits(self, k: int) -> int:
-        self._seed_now()
-        return self.getrandbits(k)
-
-    def _seed_now(self) -> None:
-        vars(self).pop("random", None)
-        vars(self).pop("getrandbits", None)
-        self.seed(self._first_seed)
-        self._first_seed = None
-
-
 class Chances:
     """Seeds chance and ids of the primitives, `random`, and what the system gives."""
 
     def __init__(self) -> None:
-        self._chance = _Late()
-        self._ids = _Late()
-        self._system = _Late()
+        self._chance = chance.Late("")
+        self._ids = chance.Late("")
+        self._system = chance.Late("")
         self._number: int | None = None
         self._state: tuple[int, ...] = ()
 

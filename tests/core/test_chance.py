@@ -31,6 +31,38 @@ def test_a_seed_repeats_chance_and_ids() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda rng: rng.random(),
+        lambda rng: rng.getrandbits(70),
+        lambda rng: rng.uniform(1, 2),
+        lambda rng: rng.randrange(10**30),
+        lambda rng: rng.choice("abcdefgh"),
+        lambda rng: rng.sample(range(1000), 5),
+        lambda rng: rng.gauss(0, 1),
+        lambda rng: rng.randbytes(9),
+        lambda rng: rng.getstate(),
+    ],
+)
+def test_a_generator_that_is_seeded_late_draws_the_same(draw) -> None:
+    """Whatever is asked for first; and the second draw follows from the first."""
+    late, plain = chance.Late("x"), random.Random("x")
+    assert [draw(late), draw(late)] == [draw(plain), draw(plain)]
+    late.begin("x")
+    assert draw(late) == draw(random.Random("x"))
+
+
+def test_a_late_generator_takes_a_seed_or_a_state() -> None:
+    """What was to come first is forgotten then."""
+    late, plain = chance.Late("x"), random.Random("y")
+    late.seed("y")
+    assert late.random() == plain.random()
+    late.begin("x")
+    late.setstate(plain.getstate())
+    assert late.random() == plain.random()
+
+
 def test_an_id_more_does_not_change_the_draws_that_follow() -> None:
     """Ids have a generator of their own."""
     with chance.seeded("a"):
