@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -23,6 +24,8 @@ __all__ = [
     "unbuilt",
     "written",
 ]
+
+_INDENT = 6
 
 Status: TypeAlias = Literal["met", "missed", "not built yet", "no reference", "broken"]
 
@@ -61,6 +64,7 @@ class Row:
         is_floor: Whether the figure must reach the limit instead of keeping below it.
         measure: How; None for what is not built yet.
         needs: The public name that will exist when it is built, `package.module:Name`.
+        because: What stands in the way where it misses, in figures that were measured.
     """
 
     key: str
@@ -70,6 +74,7 @@ class Row:
     is_floor: bool = False
     measure: Measure | None = None
     needs: str = ""
+    because: str = ""
 
     @property
     def target(self) -> str:
@@ -89,12 +94,20 @@ class Rows(list[Row]):
         self.title = title
 
     def row(
-        self, key: str, what: str, unit: str, limit: float, *, is_floor: bool = False
+        self,
+        key: str,
+        what: str,
+        unit: str,
+        limit: float,
+        *,
+        is_floor: bool = False,
+        because: str = "",
     ) -> Callable[[Measure], Measure]:
         """Add a row measured by the function below."""
 
         def add(measure: Measure) -> Measure:
-            self.append(Row(key, what, unit, limit, is_floor, measure))
+            row = Row(key, what, unit, limit, is_floor, measure, because=because)
+            self.append(row)
             return measure
 
         return add
@@ -138,12 +151,23 @@ class Outcome:
 
 
 def missed(outcomes: Iterable[Outcome]) -> list[str]:
-    """Return a line for each row that does not meet its target."""
+    """Return a line for each row that does not meet its target, and the reason."""
     return [
         f"{one.row.key}: {one.problem or _figure(one)}, wanted {one.row.target}"
+        + _reason(one)
         for one in outcomes
         if one.status in {"missed", "broken"}
     ]
+
+
+def _reason(one: Outcome) -> str:
+    """Say why a row has missed, in lines below its own."""
+    if one.status != "missed" or not one.row.because:
+        return ""
+    indent = " " * _INDENT
+    return "\n" + textwrap.fill(
+        one.row.because, 88, initial_indent=indent, subsequent_indent=indent
+    )
 
 
 def as_json(outcomes: Iterable[Outcome]) -> str:
@@ -171,6 +195,7 @@ def _data(one: Outcome) -> dict[str, Any]:
         "value": None if one.figures is None else figures.value,
         "peers": figures.peers,
         "note": _note(one),
+        "because": one.row.because if one.status == "missed" else "",
     }
 
 

@@ -141,6 +141,22 @@ def test_only_what_was_measured_can_miss() -> None:
     ]
 
 
+def test_a_row_that_misses_says_what_stands_in_its_way() -> None:
+    """Below its line, and to machines; one that is met has nothing to explain."""
+    row = Row(
+        "map", "a map", "x", 1, because="Half of it is the loop's own, and stays. " * 3
+    )
+    bad, good = (Outcome("Runtime", row, Figures(value)) for value in (2, 1))
+    (told,) = table.missed([bad, good])
+    first, *rest = told.splitlines()
+    assert first == "map: 2, wanted <= 1 x"
+    assert len(rest) == 2
+    assert all(line.startswith(" " * 6) for line in rest)
+    assert " ".join(map(str.strip, rest)) == row.because.strip()
+    reasons = [one["because"] for one in json.loads(table.as_json([bad, good]))["rows"]]
+    assert reasons == [row.because, ""]
+
+
 def test_the_table_shows_ours_the_target_and_the_peers() -> None:
     """One line for each row, in columns, with what is missing said."""
     rest = "hyx 1,234, trio not installed; in 2 ms"
