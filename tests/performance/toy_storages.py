@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.performance.tools import SlowStorage, now
+from tests.shown import shown_name
 from tta_primitives.performance.conformance import LEASE_CHECKS, STORAGE_CHECKS
 
 MOMENT = 0.001
@@ -19,8 +20,7 @@ async def expect_failure(name, storage, message) -> None:
     [check] = [check for check in every if check.__name__ == name]
     with pytest.raises(AssertionError, match=f"^{re.escape(message)}") as caught:
         await check(storage)
-    # What pytest shows of it ends with the line of the check.
-    assert caught.traceback.filter(caught)[-1].name == name
+    assert shown_name(caught) == name
 
 
 class ToyStorage(SlowStorage):
