@@ -274,6 +274,8 @@ class SimulationLoop(LoopCore):
                 main.exception()  # Seen: it is what is being raised.
             raise
         finally:
+            # From 3.12 on, the traceback of what runs in here leads to this frame.
+            del main
             self._stopping = False
             self._thread_id = None
             self._clock.simulate(None)
@@ -521,6 +523,8 @@ class SimulationLoop(LoopCore):
             handle = ready.popleft()
             if not handle._cancelled:
                 handle._run()
+        # It knows the task whose error may lead to this frame.
+        del handle
 
     def _look_around(self) -> None:
         """Let operations answer while something is always ready; notice a spin."""

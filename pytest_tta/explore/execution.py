@@ -206,14 +206,18 @@ class Subject:
         )
         error = self._run_body()
         try:
-            outcome = self._outcome(plan, error)
-            self._check(error)
-            if self.on_execution is not None:
-                self.on_execution(outcome)
-            return outcome
+            return self._told(plan, error)
         finally:
             # Its traceback leads to this frame: the two would be cyclic garbage.
             error = None
+
+    def _told(self, plan: Plan, error: BaseException | None) -> Outcome:
+        """Say what came of an execution, to whoever listens as well."""
+        outcome = self._outcome(plan, error)
+        self._check(error)
+        if self.on_execution is not None:
+            self.on_execution(outcome)
+        return outcome
 
     def _rewind(self, plan: Plan) -> None:
         self.executions += 1
