@@ -187,7 +187,8 @@ class Guard:
         self._allowed = AllowedHosts() if allowed is None else allowed
         self._problems = problems
         self._permits: list[HostRule] = []
-        self._gate = _Gate(self)
+        # While it is entered: the two hold each other.
+        self._gate: _Gate | None = None
         self._placed: list[Placed] = []
         self._told = 0
         self.is_on: bool = False
@@ -203,7 +204,8 @@ class Guard:
         return self
 
     def _place(self) -> None:
-        self._placed += _placed(self._gate, OF_PYTHON)
+        if self._gate is not None:
+            self._placed += _placed(self._gate, OF_PYTHON)
         for name in OF_OTHERS:
             self.cover(sys.modules.get(name))
 
@@ -212,7 +214,9 @@ class Guard:
         self.is_on = False
         index = _entered.index(self)
         del _entered[index]
-        _take_away(self._gate, self._placed)
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            _take_away(gate, self._placed)
         # Those inside of it, if any are left, had no need of gates of their own.
         for guard in _entered[index:]:
             guard._place()
@@ -253,7 +257,7 @@ class Guard:
             return
         name, exits = OF_OTHERS[module.__name__]
         owner = getattr(module, name, None)
-        if owner is not None:
+        if owner is not None and self._gate is not None:
             self._placed += _placed(self._gate, [(owner, exits)])
 
     def untold(self) -> list[str]:

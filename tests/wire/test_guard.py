@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import re
 import socket
@@ -32,6 +33,7 @@ from pytest_tta.wire import guard as wire_guard
 from pytest_tta.wire.exits import OF_OTHERS, OF_PYTHON, stands
 from pytest_tta.wire.guard import Guard, NetworkBlocked, asking_for, standing
 from pytest_tta.wire.hosts import AllowedHosts, parse_rule
+from tests.garbage import only_new_garbage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -733,6 +735,14 @@ def test_a_guard_that_outlives_the_one_around_it_goes_on_refusing() -> None:
     assert (len(inner.blocked), outer.blocked) == (1, [])
     inner.__exit__(None, None, None)
     assert all(map(_is_same, before, functions()))
+
+
+def test_a_guard_is_no_cyclic_garbage() -> None:
+    """A test has one, and nobody collects after each."""
+    with only_new_garbage():
+        with Guard():
+            pass
+        assert gc.collect() == 0
 
 
 def test_a_guard_may_stand_twice() -> None:
