@@ -18,17 +18,9 @@ from pytest_tta.clock.errors import ClockDeadlock, ClockRunaway, ClockSpin
 from pytest_tta.clock.simulation import SimulationLoop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from pytest_tta.clock.choices import Chooser
-
-
-@pytest.fixture
-def loop() -> Iterator[SimulationLoop]:
-    """Make a loop with a clock of its own."""
-    made = SimulationLoop(VirtualClock())
-    yield made
-    made.close()
 
 
 def take_last(units: Sequence[Unit]) -> int:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_tta import Harness, op
-from pytest_tta.clock import VirtualClock
 from pytest_tta.clock.errors import ClockSpin
 from pytest_tta.clock.simulation import SimulationLoop
 from pytest_tta.explore.choosers import any_of_them
@@ -21,18 +20,10 @@ from tests.benchmarks.exploring import six_sites
 from tests.explore.bodies import exploring, said
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from pytest_tta.explore.outcome import Outcome
     from pytest_tta.trace import Trace
-
-
-@pytest.fixture
-def loop() -> Iterator[SimulationLoop]:
-    """Make a loop with a clock of its own."""
-    made = SimulationLoop(VirtualClock())
-    yield made
-    made.close()
 
 
 def rounds_of(answer: Awaitable[None]) -> int:

@@ -21,16 +21,14 @@ from pytest_tta.clock.inline import label_of
 from pytest_tta.clock.simulation import SimulationLoop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
 
 
 @pytest.fixture
-def loop() -> Iterator[SimulationLoop]:
-    """Make a loop with a clock of its own, and begin an execution."""
-    made = SimulationLoop(VirtualClock())
-    made.begin()
-    yield made
-    made.close()
+def loop(loop: SimulationLoop) -> SimulationLoop:
+    """Begin an execution."""
+    loop.begin()
+    return loop
 
 
 # --- threads --------------------------------------------------------------------------
