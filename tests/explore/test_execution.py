@@ -7,6 +7,7 @@ import gc
 import random
 import uuid
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -548,6 +549,41 @@ def test_an_execution_that_fails_is_no_cyclic_garbage() -> None:
             assert subject(plan).ended == "told"
         subject(Plan())
         assert gc.collect() == 0
+
+
+def test_garbage_of_another_test_is_not_collected_in_an_execution() -> None:
+    """The client of an SDK makes a task of its own then, in whichever loop runs."""
+    tasks: list[int] = []
+
+    class Client:
+        """Close itself as such a client does."""
+
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            with suppress(RuntimeError):
+                asyncio.get_running_loop().create_task(asyncio.Event().wait())
+
+    async def work(_: object) -> None:
+        await op("call")
+        gc.set_threshold(1, 1, 1)
+        kept = [[number] for number in range(100)]
+        tasks.append(len(asyncio.all_tasks()))
+        del kept
+
+    def body(tta: Harness) -> None:
+        tta.run(step(work), None)
+
+    threshold = gc.get_threshold()
+    gc.set_threshold(0)
+    try:
+        Client()
+        with exploring(body) as subject:
+            subject(Plan())
+    finally:
+        gc.set_threshold(*threshold)
+    assert tasks == [1]
 
 
 def test_what_is_cyclic_garbage_is_collected_in_time(
