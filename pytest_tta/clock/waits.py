@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import _thread
-import ast
 import dis
 import enum
 import linecache
 import queue
+import re
 import sys
 import threading
 from functools import lru_cache
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, FrameType
 
-__all__ = ["Evidence", "Wait", "is_computing", "still_waiting"]
+__all__ = ["Evidence", "Wait", "is_computing", "still_waiting", "waited_name"]
 
 _LOCKS = (_thread.LockType, _thread.RLock)
-_ENDLESS = (None, True, -1)
 _WAITING_METHODS = frozenset({"acquire", "get"})
 _MISSING = object()
 
@@ -155,18 +154,35 @@ def _is_locked(lock: object) -> Callable[[], bool]:
 @lru_cache(maxsize=4096)
 def _waited_for(code: CodeType, offset: int) -> tuple[str, ...] | None:
     """Return the dotted name of the object whose wait stands at `offset`."""
-    try:
-        statement = ast.parse(_source_at(code, offset)).body[0]
-    except (SyntaxError, IndexError):
+    return waited_name(_source_at(code, offset))
+
+
+# Read with patterns: this runs in any thread, and one that parses disturbs all others
+# that do. CPython counts the depth of syntax trees for all threads together, and ends a
+# parse with a SystemError when the count is off.
+# https://github.com/python/cpython/issues/106905
+_NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+_WITH = re.compile(rf"with\s+({_NAME})\s*(?:as\s+{_NAME}\s*)?:")
+_CALL = re.compile(rf"({_NAME})\s*(?:\((.*)\))?", re.DOTALL)
+_ENDLESS = re.compile(r"\s*(?:\w+\s*=\s*)?(?:None|True|1|-1)\s*")
+
+
+def waited_name(source: str) -> tuple[str, ...] | None:
+    """Read `with name:`, `name`, or a call of one of its waits without a time limit."""
+    found = _WITH.match(source)
+    if found is not None:
+        return tuple(found[1].split("."))
+    found = _CALL.fullmatch(source)
+    if found is None:
         return None
-    if isinstance(statement, ast.With) and len(statement.items) == 1:
-        return _dotted(statement.items[0].context_expr)
-    if not isinstance(statement, ast.Expr):
-        return None
-    node = statement.value
-    if isinstance(node, ast.Call):
-        return _dotted(node.func) if _waits_endlessly(node) else None
-    return _dotted(node)
+    names = tuple(found[1].split("."))
+    if found[2] is None:
+        return names
+    arguments = (
+        found[2].rstrip().removesuffix(",").split(",") if found[2].strip() else []
+    )
+    waits = len(names) > 1 and names[-1] in _WAITING_METHODS
+    return names if waits and all(map(_ENDLESS.fullmatch, arguments)) else None
 
 
 def _source_at(code: CodeType, offset: int) -> str:
@@ -177,31 +193,7 @@ def _source_at(code: CodeType, offset: int) -> str:
     if line == last_line:
         return text[start:end].decode(errors="replace")
     # Until 3.12 a lock taken by `with` stands at the whole statement.
-    return text[start:].decode(errors="replace").rstrip() + " pass"
-
-
-def _waits_endlessly(call: ast.Call) -> bool:
-    func = call.func
-    if not isinstance(func, ast.Attribute) or func.attr not in _WAITING_METHODS:
-        return False
-    given = [*call.args, *(keyword.value for keyword in call.keywords)]
-    return all(_constant(argument) in _ENDLESS for argument in given)
-
-
-def _constant(node: ast.expr) -> object:
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        return _MISSING
-
-
-def _dotted(node: ast.expr) -> tuple[str, ...] | None:
-    if isinstance(node, ast.Name):
-        return (node.id,)
-    if isinstance(node, ast.Attribute):
-        head = _dotted(node.value)
-        return None if head is None else (*head, node.attr)
-    return None
+    return text[start:].decode(errors="replace")
 
 
 def _resolve(names: tuple[str, ...], frame: FrameType) -> object:
