@@ -523,8 +523,8 @@ class SimulationLoop(LoopCore):
             handle = ready.popleft()
             if not handle._cancelled:
                 handle._run()
-        # It knows the task whose error may lead to this frame.
-        del handle
+        # There was one. It knows the task whose error may lead to this frame.
+        del handle  # pyright: ignore[reportPossiblyUnboundVariable]
 
     def _look_around(self) -> None:
         """Let operations answer while something is always ready; notice a spin."""
