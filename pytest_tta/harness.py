@@ -21,6 +21,7 @@ from pytest_tta.clock import active
 from pytest_tta.clock.clock import VirtualClock
 from pytest_tta.clock.describe import task_line
 from pytest_tta.clock.places import is_library
+from pytest_tta.clock.tasks import all_tasks
 from pytest_tta.forgotten import is_forgotten
 from pytest_tta.listening import Acting, Hearing, current
 from pytest_tta.loops import LoopSource
@@ -429,7 +430,7 @@ class Harness:
         input_data: A,
         context: WorkflowContext | None,
     ) -> B:
-        before = asyncio.all_tasks()
+        before = all_tasks(asyncio.get_running_loop())
         primitive = as_operand(workflow)
         # Cancelled means that the clock gave up on everybody: nobody was forgotten.
         try:
@@ -438,11 +439,15 @@ class Harness:
         except Exception:
             await self._note_new_tasks(before)
             raise
-        await self._note_new_tasks(before)
+        else:
+            await self._note_new_tasks(before)
+        finally:
+            # What it raises leads to this frame, and from there to the task.
+            before.clear()
         return output
 
     async def _note_new_tasks(self, before: set[asyncio.Task[Any]]) -> None:
-        left = asyncio.all_tasks() - before
+        left = all_tasks(asyncio.get_running_loop()) - before
         if any(task.cancelling() for task in left):
             # Who was cancelled at the very end has not heard of it yet.
             await asyncio.sleep(0)

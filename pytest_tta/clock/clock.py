@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar
 
-from pytest_tta.clock import active, describe, trampolines
+from pytest_tta.clock import active, describe, running, trampolines
 from pytest_tta.clock.arguments import (
     IO,
     UNIX_EPOCH,
@@ -236,12 +236,26 @@ class VirtualClock:
     def run(self, coro: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine in a loop of its own and return its result.
 
+        Ctrl-C cancels it, as `asyncio.run` has it.
+
         Raises:
             ClockError: Time cannot go on; see the subclasses.
+            RuntimeError: An event loop is running in this thread.
+            TypeError: `coro` is no coroutine.
 
         """
-        with self, asyncio.Runner(loop_factory=self.new_loop) as runner:
-            return runner.run(coro)
+        if not asyncio.iscoroutine(coro):
+            msg = f"clock.run({coro!r}) needs a coroutine, such as main()"
+            raise TypeError(msg)
+        if asyncio.events._get_running_loop() is not None:
+            coro.close()
+            msg = (
+                "clock.run(...) starts an event loop of its own, and one is running: "
+                "await it there, or call it where none is"
+            )
+            raise RuntimeError(msg)
+        with self:
+            return running.run(self.new_loop(), coro)
 
     def new_loop(self, selector: selectors.BaseSelector | None = None) -> VirtualLoop:
         """Make a loop that lives in this clock's time."""

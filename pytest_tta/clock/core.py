@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_tta.clock import describe
 from pytest_tta.clock.places import user_spot
-from pytest_tta.clock.tasks import Numbering, birth, task_of
+from pytest_tta.clock.tasks import Numbering, all_tasks, birth, task_of
 from pytest_tta.clock.timeline import NEVER, SECOND, to_ns
 from pytest_tta.clock.timers import Timer, kind_of
 
@@ -202,4 +202,4 @@ class LoopCore(asyncio.BaseEventLoop):
 
     def living_tasks(self) -> list[asyncio.Task[Any]]:
         """List the tasks that are not done, in the order of their making."""
-        return sorted(asyncio.all_tasks(self), key=birth)
+        return sorted(all_tasks(self), key=birth)

@@ -190,31 +190,44 @@ class VirtualLoop(LoopCore, asyncio.SelectorEventLoop):  # pyright: ignore[repor
 
     def run_until_complete(self, future: Awaitable[_T]) -> _T:  # type: ignore[override]
         """Run until `future` is done; a clock's error leaves no task behind."""
-        if getattr(future, "cr_code", None) in _LAST_LOOKS and self._is_bare:
+        if getattr(future, "cr_code", None) in _LAST_LOOKS and self.is_bare:
             # It looks, finds nothing and returns, for which no loop has to run.
             with suppress(StopIteration):
                 future.send(None)  # type: ignore[attr-defined]
             return None  # type: ignore[return-value]
+        self._check_closed()  # type: ignore[attr-defined]
+        self._check_running()  # type: ignore[attr-defined]
         first = self._numbering.born
         main = asyncio.ensure_future(future, loop=self)
-        if main is not future:
+        is_ours = main is not future
+        if is_ours:
             # The caller has no handle on it and hears of its failure by this call.
             main._log_destroy_pending = False  # type: ignore[attr-defined]
+        main.add_done_callback(_stop_for)
         try:
-            return super().run_until_complete(main)
+            try:
+                self.run_forever()
+            finally:
+                main.remove_done_callback(_stop_for)
+            if not main.done():
+                msg = "Event loop stopped before Future completed."  # As asyncio.
+                raise RuntimeError(msg)
+            return main.result()
         except ClockError as error:
             if is_call_in_runner(main):
                 self._leave_test(main, first, error)
             self._abandon(main, first)
             raise
         finally:
-            if main is not future and main.done() and not main.cancelled():
+            if is_ours and main.done() and not main.cancelled():
                 main.exception()
             if self._policy is not None:
                 self._policy.clock.loop_stopped()
+            # What it raises leads to this frame: the two would be cyclic garbage.
+            del main, future
 
     @property
-    def _is_bare(self) -> bool:
+    def is_bare(self) -> bool:
         """Whether nothing is left that a further round could do anything for."""
         return not (
             self._ready
@@ -388,6 +401,10 @@ class VirtualLoop(LoopCore, asyncio.SelectorEventLoop):  # pyright: ignore[repor
         self.woken = True
         super()._write_to_self()  # type: ignore[misc]
 
+
+_stop_for: Callable[[asyncio.Future[Any]], object] = vars(asyncio.base_events)[
+    "_run_until_complete_cb"
+]
 
 # What a runner asks of a loop before it closes it, each in a run of its own.
 _LAST_LOOKS = frozenset(

@@ -8,10 +8,18 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Collection, Coroutine, Iterable
     from contextvars import Context
 
-__all__ = ["NumberedTask", "Numbering", "birth", "keep_order", "task_of"]
+__all__ = [
+    "NumberedTask",
+    "Numbering",
+    "all_tasks",
+    "birth",
+    "is_only_task",
+    "keep_order",
+    "task_of",
+]
 
 _FAMILY_BITS = 20
 _HASH_MASK = (1 << 60) - 1
@@ -26,6 +34,40 @@ if sys.version_info < (3, 12):
     task_of = vars(asyncio.tasks)["_current_tasks"].get
 else:
     task_of = asyncio.current_task
+
+# Where asyncio keeps the tasks of a process. Its walk takes as long as for the most
+# that there have ever been: 0.2 ms after a test that had twenty thousand. From 3.14 on
+# they are in lists, one for each thread.
+_kept: tuple[Collection[asyncio.Task[Any]], ...] = tuple(
+    vars(asyncio.tasks)[name]
+    for name in (
+        ("_all_tasks",)
+        if sys.version_info < (3, 12)
+        else ("_scheduled_tasks", "_eager_tasks")
+        if sys.version_info < (3, 14)
+        else ()
+    )
+)
+
+
+def is_only_task(task: asyncio.Task[Any]) -> bool:
+    """Tell at once whether a task is the only one of this process.
+
+    Args:
+        task: One that is there.
+
+    Returns:
+        Whether it certainly is; False where that would take a walk.
+    """
+    return sum(map(len, _kept)) == 1 and any(task in kept for kept in _kept)
+
+
+def all_tasks(loop: asyncio.AbstractEventLoop) -> set[asyncio.Task[Any]]:
+    """Return the tasks of a loop that are not done, as asyncio does, often sooner."""
+    task = task_of(loop)
+    if task is not None and is_only_task(task):
+        return {task}
+    return asyncio.all_tasks(loop)
 
 
 def keep_order() -> None:
