@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -65,6 +64,8 @@ def nearest(wanted: str, known: Iterable[str]) -> list[str]:
 
 def _likeness(wanted: str, path: str) -> float:
     """Compare with the whole path, and with as much of its end as was given."""
+    from difflib import SequenceMatcher  # Only where something has a wrong name.
+
     end = "/".join(path.split("/")[-len(wanted.strip("/").split("/")) :])
     return max(SequenceMatcher(None, wanted, text).ratio() for text in (path, end))
 

@@ -7,76 +7,44 @@ that a test can replace it for a scope and repeat a run exactly.
 from __future__ import annotations
 
 import os
-import random
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable, Iterator
 
-__all__ = ["Late", "new_id", "rng", "seeded", "using"]
+__all__ = ["new_id", "rng", "seeded", "using"]
 
 
-class Late(random.Random):
-    """A generator that is seeded when it is first asked: most scopes never ask.
-
-    Args:
-        seed: As for `random.Random`.
-    """
-
-    _waiting: str | None
-
-    def __init__(self, seed: str) -> None:
-        self.begin(seed)
-
-    def begin(self, seed: str) -> None:
-        """Begin anew with another seed, or with the same."""
-        self._waiting = seed
-        self.gauss_next: float | None = None
-
-    def random(self) -> float:
-        """Return the next number from 0 to 1."""
-        self._seed_now()
-        return super().random()
-
-    def getrandbits(self, k: int, /) -> int:
-        """Return the next `k` bits."""
-        self._seed_now()
-        return super().getrandbits(k)
-
-    def getstate(self) -> Any:  # noqa: ANN401 - as `random.Random` has it
-        """Return the state, for `setstate`."""
-        self._seed_now()
-        return super().getstate()
-
-    def setstate(self, state: Any) -> None:  # noqa: ANN401 - as above
-        """Go on from a state."""
-        self._waiting = None
-        super().setstate(state)
-
-    def seed(self, a: Any = None, version: int = 2) -> None:  # noqa: ANN401 - as above
-        """Begin anew at once."""
-        self._waiting = None
-        super().seed(a, version)
-
-    def _seed_now(self) -> None:
-        if self._waiting is not None:
-            self.seed(self._waiting)
-
-
-_process_rng = random.Random()  # noqa: S311 - jitter, not cryptography
+# Made, and its module imported, when somebody first asks: many a process never does.
+_process_rng: random.Random | None = None
 _scoped_rng: ContextVar[random.Random | None] = ContextVar("tta_rng", default=None)
 _scoped_ids: ContextVar[Callable[[], str] | None] = ContextVar("tta_ids", default=None)
 
+
+def _forget() -> None:
+    global _process_rng  # noqa: PLW0603 - one for each process
+    _process_rng = None
+
+
 # Forked workers would otherwise all draw the same jitter and retry in step.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_process_rng.seed)
+    os.register_at_fork(after_in_child=_forget)
 
 
 def rng() -> random.Random:
     """Return the random generator of the current scope."""
-    return _scoped_rng.get() or _process_rng
+    return _scoped_rng.get() or _process_rng or _made()
+
+
+def _made() -> random.Random:
+    import random
+
+    global _process_rng  # noqa: PLW0603 - one for each process
+    _process_rng = random.Random()  # noqa: S311 - jitter, not cryptography
+    return _process_rng
 
 
 def new_id() -> str:
@@ -115,6 +83,8 @@ def seeded(seed: int | str) -> Iterator[random.Random]:
     Yields:
         The generator that `rng` returns inside.
     """
+    from tta_primitives.late import Late
+
     generator, ids = Late(f"{seed}/chance"), Late(f"{seed}/ids")
     with using(generator, lambda: f"{ids.getrandbits(128) | 1:032x}"):
         yield generator

@@ -7,7 +7,6 @@ a position of its own. Primitives hand *views* down and never change the caller'
 
 from __future__ import annotations
 
-import copy
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -416,6 +415,8 @@ class WorkflowContext:
         Args:
             copy_state: Whether `state` is copied, or shared as well.
         """
+        import copy
+
         # What is made on first read must exist before it can be shared with the copy.
         _ = self.correlation_id, self.run_id, self.outcomes, self.checkpoints
         _ = self.metadata, self.tags, self.baggage, self.deps, self._key_scopes
@@ -547,6 +548,8 @@ class WorkflowContext:
         `deps` stay behind, and the deadline becomes the seconds that remain. The span
         that is told is the one of `to_headers`.
         """
+        import copy
+
         key = self.idempotency_key
         traceparent, tracestate = self._trace()
         return {
@@ -567,6 +570,8 @@ class WorkflowContext:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> WorkflowContext:
         """Return the context that `to_dict` described; its deadline counts from now."""
+        import copy
+
         remaining = data.get("remaining_seconds")
         deadline = None if remaining is None else now() + remaining
         context = cls(

@@ -8,7 +8,6 @@ they build stand in one file because they are one idea.
 from __future__ import annotations
 
 import asyncio
-import copy
 import re
 import sys
 from collections import Counter
@@ -452,7 +451,9 @@ def _copied(one: A, kind: type[Any] | None = None) -> A:
             for hook in _COPY_HOOKS
         )
         if slots or hooks:
-            return copy.copy(one)
+            from copy import copy
+
+            return copy(one)
     twin = object.__new__(kind or own)
     for name, value in vars(one).items():
         object.__setattr__(twin, name, value)

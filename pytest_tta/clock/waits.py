@@ -162,27 +162,27 @@ def _waited_for(code: CodeType, offset: int) -> tuple[str, ...] | None:
 # parse with a SystemError when the count is off.
 # https://github.com/python/cpython/issues/106905
 _NAME = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
-_WITH = re.compile(rf"with\s+({_NAME})\s*(?:as\s+{_NAME}\s*)?:")
-_CALL = re.compile(rf"({_NAME})\s*(?:\((.*)\))?", re.DOTALL)
-_ENDLESS = re.compile(r"\s*(?:\w+\s*=\s*)?(?:None|True|1|-1)\s*")
+_WITH = rf"with\s+({_NAME})\s*(?:as\s+{_NAME}\s*)?:"
+_CALL = rf"(?s)({_NAME})\s*(?:\((.*)\))?"
+_ENDLESS = r"\s*(?:\w+\s*=\s*)?(?:None|True|1|-1)\s*"
 
 
 def waited_name(source: str) -> tuple[str, ...] | None:
     """Read `with name:`, `name`, or a call of one of its waits without a time limit."""
-    found = _WITH.match(source)
+    found = re.match(_WITH, source)
     if found is not None:
         return tuple(found[1].split("."))
-    found = _CALL.fullmatch(source)
+    found = re.fullmatch(_CALL, source)
     if found is None:
         return None
     names = tuple(found[1].split("."))
     if found[2] is None:
         return names
-    arguments = (
-        found[2].rstrip().removesuffix(",").split(",") if found[2].strip() else []
-    )
-    waits = len(names) > 1 and names[-1] in _WAITING_METHODS
-    return names if waits and all(map(_ENDLESS.fullmatch, arguments)) else None
+    given = found[2].strip().removesuffix(",")
+    arguments = given.split(",") if given else []
+    is_endless = all(re.fullmatch(_ENDLESS, argument) for argument in arguments)
+    is_wait = len(names) > 1 and names[-1] in _WAITING_METHODS
+    return names if is_wait and is_endless else None
 
 
 def _source_at(code: CodeType, offset: int) -> str:

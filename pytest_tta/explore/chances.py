@@ -8,6 +8,7 @@ from _random import Random as _Core
 from typing import TYPE_CHECKING, Any
 
 from tta_primitives import chance
+from tta_primitives.late import Late
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -19,9 +20,9 @@ class Chances:
     """Seeds chance and ids of the primitives, `random`, and what the system gives."""
 
     def __init__(self) -> None:
-        self._chance = chance.Late("")
-        self._ids = chance.Late("")
-        self._system = chance.Late("")
+        self._chance = Late("")
+        self._ids = Late("")
+        self._system = Late("")
         self._number: int | None = None
         self._state: tuple[int, ...] = ()
 

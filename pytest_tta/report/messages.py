@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_tta.trace.snapshot import shorten
@@ -26,6 +25,7 @@ Said: TypeAlias = tuple[str, str]
 """Who speaks, and what."""
 
 _ANSWERS = "assistant"
+_OK = 200
 
 
 class Conversations:
@@ -81,7 +81,7 @@ def _sent(status: int, body: bytes) -> str:
     """Return what an answer says; the whole of it if that is no plain one."""
     text = body.decode("utf-8", "replace")
     try:
-        said = _answered(json.loads(text)) if status == HTTPStatus.OK else ""
+        said = _answered(json.loads(text)) if status == _OK else ""
     except (ValueError, RecursionError):
         # A stream, or something broken, such as a hundred thousand brackets.
         said = ""

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["clean", "hiding", "redacted", "safe", "shortened"]
 
+# Patterns are compiled when they are first used: most sessions print nothing strange.
+
 # What changes a terminal, the direction of a line or nothing that can be seen, and what
 # no file takes; newlines and tabs are no part of it.
-_STRANGE = re.compile(
+_STRANGE = (
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 and C1, with ESC and the carriage return.
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e"  # Seen by nobody.
     "\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"  # Lines, directions, joiners.
@@ -28,7 +30,7 @@ _STRANGE = re.compile(
 )
 # The end of an escape that `repr` writes, or of a sequence for terminals, where it
 # would seem to belong to a word: a key that stands after it is found all the same.
-_ESCAPE_BEFORE_WORD = re.compile(
+_ESCAPE_BEFORE_WORD = (
     r"((?:\x1b|\\x1b)\[[\d;?]*[A-Za-z]"
     r"|\\(?:[abfnrtv]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}))(?=\w)"
 )
@@ -47,7 +49,7 @@ def clean(text: str) -> str:
     Args:
         text: Any text.
     """
-    return text if text.isprintable() else _STRANGE.sub(_escaped, text)
+    return text if text.isprintable() else re.sub(_STRANGE, _escaped, text)
 
 
 def _escaped(found: re.Match[str]) -> str:
@@ -140,7 +142,7 @@ def _hiding(secrets: tuple[str, ...]) -> Callable[[object], Any]:
 
     def hidden(value: object) -> Any:  # noqa: ANN401 - as what is given
         if isinstance(value, str):
-            apart = _ESCAPE_BEFORE_WORD.sub(rf"\1{_APART}", value)
+            apart = re.sub(_ESCAPE_BEFORE_WORD, rf"\1{_APART}", value)
             return looking_in(known.text(apart)).replace(_APART, "")
         return known.value(looking(value))
 

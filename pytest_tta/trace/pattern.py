@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from types import EllipsisType
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -210,6 +209,8 @@ def _checked_attributes(
 ) -> dict[str, object]:
     for key in attributes:
         if key not in ATTRIBUTES:
+            from difflib import get_close_matches  # Only for this one message.
+
             near = get_close_matches(key, ATTRIBUTES, 1, 0) or ATTRIBUTES
             msg = (
                 f"S({name!r}, {key}=...): a span has no attribute {key!r}; nearest: "

@@ -9,7 +9,6 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
-import fractions
 import pathlib
 import re
 import sys
@@ -27,7 +26,7 @@ ATOMS: frozenset[type] = frozenset(
     {
         type(None), bool, int, float, complex, str, bytes, type(Ellipsis),
         dt.date, dt.datetime, dt.time, dt.timedelta,
-        dt.timezone, decimal.Decimal, fractions.Fraction, uuid.UUID, range,
+        dt.timezone, decimal.Decimal, uuid.UUID, range,
         pathlib.PurePosixPath, pathlib.PosixPath, pathlib.PureWindowsPath,
         pathlib.WindowsPath, re.Pattern, type, types.FunctionType,
         types.BuiltinFunctionType, types.ModuleType,

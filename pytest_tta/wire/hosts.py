@@ -29,9 +29,9 @@ _LOCAL_NAMES = frozenset(
 )
 # 127.1 and 0x7f000001 are addresses to `connect`, too.
 _NUMBER = r"(?:0x[0-9a-f]+|\d+)"
-_LEGACY = re.compile(rf"{_NUMBER}(?:\.{_NUMBER}){{0,3}}")
-_NAME = re.compile(r"[\w*.-]+")
-_WITH_PORT = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>[^:]*))?")
+_LEGACY = rf"{_NUMBER}(?:\.{_NUMBER}){{0,3}}"
+_NAME = r"[\w*.-]+"
+_WITH_PORT = r"(?P<host>\[[^\]]*\]|[^:]*)(?::(?P<port>[^:]*))?"
 _HIGHEST_PORT = 65_535
 
 
@@ -101,7 +101,7 @@ def parse_rule(text: str) -> HostRule:
     whole = _network(text)
     if whole is not None:
         return HostRule(network=whole)
-    split = _WITH_PORT.fullmatch(text)
+    split = re.fullmatch(_WITH_PORT, text)
     if split is None:
         _refuse(text)
     port = None if split["port"] is None else _port(text, split["port"])
@@ -109,7 +109,7 @@ def parse_rule(text: str) -> HostRule:
     if network is not None:
         return HostRule(network=network, port=port)
     name = normal(split["host"])
-    if _NAME.fullmatch(name) is None:
+    if re.fullmatch(_NAME, name) is None:
         _refuse(text)
     return HostRule(name=name, port=port)
 
@@ -170,7 +170,7 @@ def address_of(host: str) -> IPv4Address | IPv6Address | None:
 def _legacy_address(host: str) -> IPv4Address | IPv6Address | None:
     if host == "<broadcast>":
         return ip_address("255.255.255.255")
-    if _LEGACY.fullmatch(host.lower()) is None:
+    if re.fullmatch(_LEGACY, host.lower()) is None:
         return None
     try:
         return ip_address(socket.inet_aton(host))

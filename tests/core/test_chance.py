@@ -6,10 +6,13 @@ import asyncio
 import os
 import random
 import re
+import subprocess
+import sys
 
 import pytest
 
 from tta_primitives import chance
+from tta_primitives.late import Late
 
 
 def test_ids_differ_and_are_hexadecimal() -> None:
@@ -47,7 +50,7 @@ def test_a_seed_repeats_chance_and_ids() -> None:
 )
 def test_a_generator_that_is_seeded_late_draws_the_same(draw) -> None:
     """Whatever is asked for first; and the second draw follows from the first."""
-    late, plain = chance.Late("x"), random.Random("x")
+    late, plain = Late("x"), random.Random("x")
     assert [draw(late), draw(late)] == [draw(plain), draw(plain)]
     late.begin("x")
     assert draw(late) == draw(random.Random("x"))
@@ -55,7 +58,7 @@ def test_a_generator_that_is_seeded_late_draws_the_same(draw) -> None:
 
 def test_a_late_generator_takes_a_seed_or_a_state() -> None:
     """What was to come first is forgotten then."""
-    late, plain = chance.Late("x"), random.Random("y")
+    late, plain = Late("x"), random.Random("y")
     late.seed("y")
     assert late.random() == plain.random()
     late.begin("x")
@@ -103,6 +106,7 @@ def test_a_scope_is_left_with_its_block() -> None:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_forked_workers_draw_differently() -> None:
     """Else all workers of a server would retry in step."""
+    assert chance.rng() is chance.rng()  # Made before they are.
     reader, writer = os.pipe()
     if os.fork() == 0:
         os.write(writer, repr(chance.rng().random()).encode())
@@ -111,3 +115,22 @@ def test_forked_workers_draw_differently() -> None:
     assert float(os.read(reader, 64)) != chance.rng().random()
     os.close(reader)
     os.close(writer)
+
+
+def test_who_draws_nothing_imports_nothing_for_it() -> None:
+    """`random` is a seventh of what the import of the primitives costs."""
+    code = """
+import asyncio, sys
+from tta_primitives import WorkflowContext, step
+
+@step
+async def double(number):
+    return number * 2
+
+assert asyncio.run(double.execute(21, WorkflowContext())) == 42
+print(sorted({"copy", "random"} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "[]\n"
