@@ -719,3 +719,17 @@ def test_asyncios_runner_accepts_the_loop() -> None:
     with asyncio.Runner(loop_factory=lambda: SimulationLoop(clock)) as runner:
         runner.run(three(log))
     assert log == ["a", "b", "c"]
+
+
+def test_a_choice_tells_its_time_from_the_start_of_the_clock() -> None:
+    """Wherever the loop's own time begins."""
+    loop = SimulationLoop(VirtualClock(loop_start=50))
+    loop.begin(lambda units: len(units) - 1)
+
+    async def main() -> None:
+        """Let a timer go before an operation."""
+        await asyncio.gather(asyncio.sleep(2), op("late"))
+
+    loop.run(main())
+    assert [(one.at, one.came) for one in loop.choices] == [(0, 2)]
+    loop.close()
