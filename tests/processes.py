@@ -184,7 +184,7 @@ class Running:
         self.wait_until(lambda: text in self.output, repr(text), timeout)
 
     def wait_for_answer(
-        self, port: int, path: str = "/", timeout: float = PATIENCE
+        self, port: int, path: str = "/", timeout: float = 4 * PATIENCE
     ) -> None:
         """Wait until a server answers a GET with 200."""
         __tracebackhide__ = True
