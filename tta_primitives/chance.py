@@ -24,14 +24,14 @@ _scoped_rng: ContextVar[random.Random | None] = ContextVar("tta_rng", default=No
 _scoped_ids: ContextVar[Callable[[], str] | None] = ContextVar("tta_ids", default=None)
 
 
-def _forget() -> None:
-    global _process_rng  # noqa: PLW0603 - one for each process
-    _process_rng = None
+def _seed_anew() -> None:
+    if _process_rng is not None:
+        _process_rng.seed()
 
 
 # Forked workers would otherwise all draw the same jitter and retry in step.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_seed_anew)
 
 
 def rng() -> random.Random:
