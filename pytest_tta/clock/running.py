@@ -80,8 +80,8 @@ def _close(loop: VirtualLoop, main: asyncio.Task[Any]) -> None:
         loop.close()
         return
     # It cancels what is left, lets it clean up, and waits for generators and threads.
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        runner.get_loop()
+    with asyncio.Runner(loop_factory=lambda: loop):
+        pass
 
 
 def _listen(task: asyncio.Task[Any]) -> _Handler | None:

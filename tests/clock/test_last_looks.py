@@ -21,7 +21,7 @@ from tests.garbage import only_new_garbage
 from tta_primitives import step
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 Told = list[str]
 
@@ -38,39 +38,32 @@ async def due(told: Told) -> None:
     loop.call_soon(loop.call_later, 0, told.append, "due")
 
 
-async def waits(told: Told) -> None:
+async def held(told: Told, wait: Awaitable[object]) -> None:
     """Say what becomes of it."""
     try:
-        await asyncio.sleep(3600)
+        await wait
     finally:
         told.append("cancelled")
 
 
 async def task(told: Told) -> object:
-    """Leave a task."""
-    left = asyncio.create_task(waits(told))
+    """Leave a task that waits for time."""
+    left = asyncio.create_task(held(told, asyncio.sleep(3600)))
     await asyncio.sleep(0)
     return left
 
 
 async def future(told: Told) -> object:
     """Leave a task for which the loop has nothing to do."""
-    left = asyncio.create_task(held(told))
+    left = asyncio.create_task(held(told, asyncio.get_running_loop().create_future()))
     await asyncio.sleep(0)
     return left
 
 
-async def held(told: Told) -> None:
-    """Say what becomes of it."""
-    try:
-        await asyncio.get_running_loop().create_future()
-    finally:
-        told.append("cancelled")
-
-
 async def direct(told: Told) -> object:
     """Leave a task that no loop was asked to make."""
-    left = asyncio.Task(held(told), loop=asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    left = asyncio.Task(held(told, loop.create_future()), loop=loop)
     await asyncio.sleep(0)
     return left
 

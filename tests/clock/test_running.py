@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 import threading
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_tta.clock import VirtualClock
+from tests.garbage import only_new_garbage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,27 +120,16 @@ def test_a_coroutine_that_holds_it_back_has_its_way() -> None:
     assert VirtualClock().run(main()) == "saved"
 
 
-def test_a_cancellation_of_other_origin_stays_one() -> None:
-    """Nobody has pressed anything."""
+@pytest.mark.parametrize("presses", [0, 1])
+def test_a_cancellation_of_other_origin_stays_one(presses: int) -> None:
+    """Whether somebody has pressed Ctrl-C as well, or nobody has."""
 
     async def main() -> None:
         task = asyncio.current_task()
         assert task is not None
         task.cancel()
-        await asyncio.sleep(1)
-
-    with pytest.raises(asyncio.CancelledError):
-        VirtualClock().run(main())
-
-
-def test_who_cancels_as_well_is_told_of_a_cancellation() -> None:
-    """Two wanted it, and only one of them is Ctrl-C."""
-
-    async def main() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        task.cancel()
-        press()
+        for _ in range(presses):
+            press()
         await asyncio.sleep(1)
 
     with pytest.raises(asyncio.CancelledError):
@@ -239,12 +228,9 @@ def test_nothing_is_kept_of_a_run() -> None:
         assert task is not None
         kept.append(weakref.ref(task))
 
-    gc.disable()
-    try:
+    with only_new_garbage():
         VirtualClock().run(main())
         assert [reference() for reference in kept] == [None, None]
-    finally:
-        gc.enable()
 
 
 def test_inside_a_loop_it_is_refused_with_what_to_do() -> None:
