@@ -16,7 +16,7 @@ from pytest_tta.properties import attempts_bounded, fault_plans
 from tests.benchmarks.children import answers, middle
 from tests.benchmarks.measure import FULL, calling, race
 from tests.benchmarks.runtime import bare
-from tests.benchmarks.table import Figures, Rows
+from tests.benchmarks.table import Figures, Rows, measured
 from tta_primitives import WorkflowContext, chance
 from tta_primitives.recovery import RetryPrimitive
 
@@ -311,7 +311,8 @@ def properties(pace: Pace) -> Figures:
     few = replace(pace, processes=min(pace.processes, _FEW))
     found = answers({"race": code}, few)["race"]
     floor, ours, ratio = (
-        middle(found, name) or 0 for name in ("floor", "ours", "ratio")
+        measured(middle(found, name), f"{name} of a property")
+        for name in ("floor", "ours", "ratio")
     )
     note = f"floor {floor:.0f} us, ours {ours:.0f} us an example"
     return Figures(ratio, note=note)

@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from tests.benchmarks.children import answers, lowest
-from tests.benchmarks.table import Figures, Rows
+from tests.benchmarks.table import Figures, Rows, measured
 
 if TYPE_CHECKING:
     from tests.benchmarks.children import Answer
@@ -62,9 +62,9 @@ def _imported(pace: Pace) -> dict[str, list[Answer | None]]:
 def _lowest(figure: str, pace: Pace) -> Figures:
     found = _imported(pace)
     figures = {name: lowest(each, figure) for name, each in found.items()}
-    base = lowest(found["ours"], "asyncio") or 0
+    base = measured(lowest(found["ours"], "asyncio"), "import asyncio")
     note = f"import asyncio itself: {base:.1f} ms" if figure == "ms" else ""
-    return Figures(figures.pop("ours") or 0, figures, note)
+    return Figures(measured(figures.pop("ours"), "our import"), figures, note)
 
 
 @ROWS.row(

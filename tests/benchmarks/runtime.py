@@ -9,7 +9,7 @@ from pytest_tta.trace import TraceRecorder
 from tests.benchmarks import peers
 from tests.benchmarks.measure import awaiting, calling, race
 from tests.benchmarks.peers import compared, raced
-from tests.benchmarks.table import Figures, Rows
+from tests.benchmarks.table import Figures, Rows, measured
 from tta_primitives import (
     MapPrimitive,
     ParallelPrimitive,
@@ -414,7 +414,7 @@ def _missing_together(which: int) -> Figures:
             found[name] = asyncio.run(_fifty_misses(make))[which]
         except ImportError:
             found[name] = None
-    return Figures(found.pop("ours") or 0, found)
+    return Figures(measured(found.pop("ours"), "our cache"), found)
 
 
 @ROWS.row("misses-loads", "50 misses at once, first cancelled: loads", "loads", 1)

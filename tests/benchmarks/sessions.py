@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tests.benchmarks.children import answers, middle
-from tests.benchmarks.table import Figures, Rows
+from tests.benchmarks.table import Figures, Rows, measured
 
 if TYPE_CHECKING:
     from tests.benchmarks.children import Answer
@@ -144,7 +144,8 @@ def plugin_off(pace: Pace) -> Figures:
         "hypothesis": _beyond(found, "hypothesis", "bare", "main"),
         "looptime beside pytest-asyncio": _beyond(found, "looptime", "asyncio", "main"),
     }
-    return Figures(_beyond(found, "loaded", "bare", "main") or 0, theirs)
+    ours = _beyond(found, "loaded", "bare", "main")
+    return Figures(measured(ours, "a session with the plugin"), theirs)
 
 
 @ROWS.row(
@@ -178,8 +179,8 @@ def plugin_modules(pace: Pace) -> Figures:
 def plugin_on(pace: Pace) -> Figures:
     """Compare sessions of one test beside pytest-asyncio."""
     found = _short_sessions(pace)
-    whole = _beyond(found, "on", "asyncio", "main") or 0
-    scan = middle(_scans(pace)["small"], "ms") or 0
+    whole = measured(_beyond(found, "on", "asyncio", "main"), "a session with --tta")
+    scan = measured(middle(_scans(pace)["small"], "ms"), "the scan")
     return Figures(whole - scan, note=f"{whole:.1f} ms with the scan")
 
 
@@ -190,7 +191,7 @@ def scan(pace: Pace) -> Figures:
     which = "large" if found["large"][0] else "small"
     answer = found[which][0] or {}
     note = f"over {answer.get('modules')} modules"
-    return Figures(middle(found[which], "ms") or 0, note=note)
+    return Figures(measured(middle(found[which], "ms"), "the scan"), note=note)
 
 
 @cache
@@ -222,10 +223,11 @@ def cost_of_a_test(pace: Pace) -> Figures:
     """Compare sessions of many tests that do nothing, without the first of each."""
     found = _long_sessions(pace)
     ratios = {name: _times(found, name) for name in found if name != "bare"}
-    bare = (middle(found["bare"], "loop") or 0) / (_TESTS - 1)
-    once = _beyond(found, "--tta", "bare", "first") or 0
+    bare = measured(middle(found["bare"], "loop"), "a bare test") / (_TESTS - 1)
+    once = measured(_beyond(found, "--tta", "bare", "first"), "the first test")
     note = f"a bare test takes {bare:.2f} ms; the first one {once:.0f} ms more, once"
-    return Figures(ratios.pop("--tta") or 0, ratios, note)
+    ours = measured(ratios.pop("--tta"), "a test with everything on")
+    return Figures(ours, ratios, note)
 
 
 def _times(found: dict[str, list[Answer | None]], name: str) -> float | None:

@@ -20,6 +20,7 @@ __all__ = [
     "Row",
     "Rows",
     "as_json",
+    "measured",
     "missed",
     "unbuilt",
     "written",
@@ -47,6 +48,18 @@ class Figures:
 
 class NoReferenceError(Exception):
     """There is nothing here to compare with; the text says what is missing."""
+
+
+def measured(value: float | None, of: str) -> float:
+    """Return a figure that must be there: taken for nought it would meet most targets.
+
+    Raises:
+        RuntimeError: It is missing.
+    """
+    if value is None:
+        msg = f"{of} could not be measured"
+        raise RuntimeError(msg)
+    return value
 
 
 Measure: TypeAlias = "Callable[[Pace], Figures]"

@@ -12,7 +12,7 @@ import pytest
 
 from tests.benchmarks import __main__ as program
 from tests.benchmarks import children, exploring, measure, on_redis, peers, table
-from tests.benchmarks.table import Figures, Outcome, Row
+from tests.benchmarks.table import Figures, Outcome, Row, measured
 
 KEYS = [
     "step",
@@ -123,6 +123,13 @@ def is_there(subject: str) -> bool:
 def test_a_row_is_met_up_to_its_limit(value, is_floor, status) -> None:
     """The limit itself still counts, from below or from above."""
     assert outcome(value, is_floor=is_floor).status == status
+
+
+def test_a_figure_that_is_missing_is_not_taken_for_nought() -> None:
+    """Nought would meet most targets, and is a figure like any other."""
+    assert measured(0.0, "a call") == 0.0
+    with pytest.raises(RuntimeError, match=r"^a call could not be measured$"):
+        measured(None, "a call")
 
 
 def test_only_what_was_measured_can_miss() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.benchmarks import peers
 from tests.benchmarks.measure import quiet
-from tests.benchmarks.table import Figures, Rows
+from tests.benchmarks.table import Figures, Rows, measured
 from tta_primitives import WorkflowContext
 from tta_primitives.performance import CachePrimitive
 from tta_primitives.recovery import (
@@ -85,7 +85,7 @@ def _weighed(ours: Any, makers: Mapping[str, Maker], pace: Pace) -> Figures:
 
     with quiet():
         found = asyncio.run(weigh())
-    return Figures(found.pop("ours") or 0, found)
+    return Figures(measured(found.pop("ours"), "our call"), found)
 
 
 @ROWS.row("flight-retry", "a call in flight: Retry", "KiB", 0.5)
@@ -175,7 +175,7 @@ def cache_entry(pace: Pace) -> Figures:
         if call is not None:
             with quiet():
                 found[name] = asyncio.run(_entries(call, keys))
-    return Figures(found.pop("ours") or 0, found)
+    return Figures(measured(found.pop("ours"), "our call"), found)
 
 
 async def _same(value: object) -> object:
@@ -199,7 +199,7 @@ def cyclic_garbage(pace: Pace) -> Figures:
         name: None if call is None else asyncio.run(_garbage(call, pace.count // 10))
         for name, call in calls.items()
     }
-    return Figures(found.pop("ours") or 0, found)
+    return Figures(measured(found.pop("ours"), "our call"), found)
 
 
 async def _garbage(call: Function, count: int) -> float:
