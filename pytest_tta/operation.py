@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator
-    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
+
+    from pytest_tta.clock.simulation import Entered
 
 __all__ = ["op"]
 
@@ -49,7 +50,7 @@ class op:  # noqa: N801 - used as a function is: `await op("db.read")`
         if site is None:
             return _answer(loop, self.label).__await__()
         # The effect comes after it, so that no answer can be lost here.
-        held: AbstractAsyncContextManager[Any] = site(self.label, around=False)
+        held: Entered = site(self.label, around=False)
         return held.__aenter__().__await__()
 
     async def __aenter__(self) -> None:

@@ -43,15 +43,29 @@ if TYPE_CHECKING:
         Iterator,
         Sequence,
     )
-    from contextlib import AbstractAsyncContextManager
     from contextvars import Context
-    from typing import Literal
+    from types import TracebackType
+    from typing import Literal, Protocol
 
     from pytest_tta.clock.choices import Chooser
     from pytest_tta.clock.clock import ClockMark, VirtualClock
     from pytest_tta.clock.timeline import Timeline
 
-__all__ = ["SimulationFence", "SimulationLoop"]
+    class Entered(Protocol):
+        """What stands around an effect; its methods need not be coroutines' own."""
+
+        def __aenter__(self) -> Awaitable[None]: ...
+
+        def __aexit__(
+            self,
+            kind: type[BaseException] | None,
+            error: BaseException | None,
+            trace: TracebackType | None,
+            /,
+        ) -> Awaitable[None]: ...
+
+
+__all__ = ["AT_ONCE", "SimulationFence", "SimulationLoop"]
 
 _T = TypeVar("_T")
 
@@ -68,7 +82,9 @@ class _Rounds:
         return iter(self._yields)  # type: ignore[return-value]
 
 
-_AT_ONCE = _Rounds(0)
+AT_ONCE = _Rounds(0)
+"""What an answer is that comes before anything else can."""
+
 _NEXT_ROUND = _Rounds(1)
 
 MAX_STEPS = 100_000
@@ -164,7 +180,7 @@ class SimulationLoop(LoopCore):
         self._clock = clock
         self._timeline = clock.timeline  # pyright: ignore[reportIncompatibleVariableOverride]
         self.mark = mark
-        self.site: Callable[[str], AbstractAsyncContextManager[Any]] | None = None
+        self.site: Callable[[str], Entered] | None = None
         self.on_rest: Callable[[SimulationLoop], None] | None = None
         self.max_steps: int = MAX_STEPS
         self.max_jumps: int = clock.max_jumps
@@ -447,7 +463,7 @@ class SimulationLoop(LoopCore):
             return self.operation(label)
         self._counts[label] = self._counts.get(label, 0) + 1
         self._last = birth(task)
-        return _AT_ONCE if may_pass else _NEXT_ROUND
+        return AT_ONCE if may_pass else _NEXT_ROUND
 
     def _is_alone(self, task: asyncio.Task[Any]) -> bool:
         """Take the moment of rest in advance in which only a task's answer can come.

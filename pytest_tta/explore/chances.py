@@ -23,8 +23,6 @@ class Chances:
         self._chance = Late("")
         self._ids = Late("")
         self._system = Late("")
-        self._number: int | None = None
-        self._state: tuple[int, ...] = ()
 
     def enter(self, stack: ExitStack) -> None:
         """Take chance over until a stack is closed."""
@@ -39,17 +37,9 @@ class Chances:
         self._chance.begin(f"{seed}/chance")
         self._ids.begin(f"{seed}/ids")
         self._system.begin(f"{seed}/system")
-        self._begin_random(_number(seed))
-
-    def _begin_random(self, number: int) -> None:
-        """Seed `random`; after the first time by the state, in a third of the time."""
+        # As `random.seed` does with a number, without asking what it is.
         everybody: Any = random._inst
-        if number != self._number:
-            self._number = number
-            random.seed(number)
-            self._state = _Core.getstate(everybody)
-            return
-        _Core.setstate(everybody, self._state)
+        _Core.seed(everybody, _number(seed))
         everybody.gauss_next = None
 
     def _new_id(self) -> str:

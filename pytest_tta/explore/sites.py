@@ -8,6 +8,7 @@ from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
+from pytest_tta.clock.simulation import AT_ONCE
 from pytest_tta.doubles.mock import MockPrimitive
 from pytest_tta.explore.injected import error_at
 from pytest_tta.explore.outcome import CallSeen
@@ -193,11 +194,15 @@ class Sites(Interceptor):
             return proceed()
         return self._at_leaf(call, proceed)
 
-    async def _at_leaf(self, call: Call, proceed: Callable[[], Awaitable[Any]]) -> Any:
+    def _at_leaf(self, call: Call, proceed: Callable[[], Awaitable[Any]]) -> Any:
         seen = self._seen_leaf(call)
-        if seen.kind is None:
-            await self._loop.answer(seen.site, may_pass=True)
-            return await proceed()
+        if seen.kind is not None:
+            return self._struck(seen, proceed)
+        answered = self._loop.answer(seen.site, may_pass=True)
+        # As a rule there is nothing to wait for, and so no coroutine to make for it.
+        return proceed() if answered is AT_ONCE else _after(answered, proceed)
+
+    async def _struck(self, seen: Seen, proceed: Callable[[], Awaitable[Any]]) -> Any:
         await self.before(seen, may_pass=True)
         output = await proceed()
         await self.after(seen)
@@ -234,13 +239,18 @@ class Sites(Interceptor):
 
         To ask for a label is slow, and to ask for a path asks for all of them.
         """
+        if type(position) is Call:
+            # Most have no label of their own, and say so by an exception.
+            label = getattr(position, "_label", None) or position.primitive.name
+        else:
+            label = position.label
         above = position.parent
         if above is None:
-            return _label_of(position)
+            return label
         path = self._paths.get(above)
         if path is None:
             path = self._paths[above] = self._path_of(above)
-        return f"{path}/{_label_of(position)}"
+        return f"{path}/{label}"
 
     # --- for doubles and adapters --------------------------------------------
 
@@ -362,18 +372,18 @@ def _product(position: Position | None) -> Iterator[str]:
     )
 
 
-def _label_of(position: Position) -> str:
-    """Return a label; most calls have none of their own, and say so by an exception."""
-    if type(position) is not Call:
-        return position.label
-    return getattr(position, "_label", None) or position.primitive.name
-
-
 def _is_calm(moments: list[float]) -> bool:
     """Tell whether calls are as far from each other as those of somebody who polls."""
     gaps = (later - earlier for earlier, later in pairwise(moments))
     # The clock counts nanoseconds, and the sums of its seconds are not exact.
     return min(gaps, default=0.0) >= _CALM_SECONDS - 1e-6
+
+
+async def _after(
+    answered: Awaitable[None], proceed: Callable[[], Awaitable[Any]]
+) -> Any:
+    await answered
+    return await proceed()
 
 
 class Hurdle:
@@ -390,12 +400,11 @@ class Hurdle:
         self._sites = sites
         self._seen = seen
 
-    async def __aenter__(self) -> None:
+    def __aenter__(self) -> Awaitable[None]:
         seen = self._seen
         if seen.kind is None:
-            await self._sites._loop.answer(seen.site)
-        else:
-            await self._sites.before(seen)
+            return self._sites._loop.answer(seen.site)
+        return self._sites.before(seen)
 
     async def __aexit__(
         self, kind: object, error: BaseException | None, trace: object
@@ -413,8 +422,10 @@ def is_leaf(primitive: WorkflowPrimitive[Any, Any]) -> bool:
     if isinstance(primitive, StepPrimitive):
         signature = primitive._signature
         return signature.is_async or signature.is_stream
+    if isinstance(primitive, _ASK_NOBODY):
+        return False
     if isinstance(primitive, MockPrimitive):
         return True
     if getattr(getattr(primitive, "engine", None), "is_simulated", False):
         return False
-    return not isinstance(primitive, _ASK_NOBODY) and not primitive.children()
+    return not primitive.children()
