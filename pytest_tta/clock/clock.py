@@ -227,8 +227,7 @@ class VirtualClock:
             self._wall.stop()
         self._wall = self._driver = None
         active.deactivate(self)
-        while self.timeline.next_sleeper is not None:
-            self.timeline.pop_sleeper().gate.release()
+        self.timeline.release_sleepers()
         for text in self.threads.notes:
             self.note_once(text)
         self.threads.close()
@@ -311,7 +310,7 @@ class VirtualClock:
         """
         if mark is None:
             start_ns, epoch_ns, autojump = self._made
-            beginning = Moment(start_ns, start_ns, 0, 0, 0, {}, 0)
+            beginning = Moment(start_ns, start_ns, 0, 0, 0, {}, {}, 0)
             mark = ClockMark(beginning, epoch_ns, autojump, 0)
         moment, self.epoch_ns, self._autojump, notes = mark
         self.timeline.rewind(moment)
@@ -434,7 +433,7 @@ class VirtualClock:
         """Sleep in the thread that owns the clock: time moves, timers are late."""
         task = _current_task()
         who = threading.current_thread().name if task is None else task.get_name()
-        target = self.timeline.now_ns + to_ns(seconds)
+        began, target = self.timeline.elapsed_ns, self.timeline.now_ns + to_ns(seconds)
         if self._simulation is not None and self._simulation.is_aside:
             self._record(seconds, "thread", who)
             return self.timeline.show(target)
@@ -444,7 +443,8 @@ class VirtualClock:
             pass_time(self, target)
         finally:
             self._blocks -= 1
-        return self.timeline.stall(max(target - self.timeline.now_ns, 0))
+        self.timeline.jump(target)
+        return self.timeline.note_stall(began)
 
     def sleep_in_thread(self, seconds: float) -> None:
         """Sleep in a worker thread until virtual time got there."""
@@ -458,8 +458,8 @@ class VirtualClock:
             return
         if self.is_driven:
             self._wake_loops()
-        else:
-            self._drive_sleepers()
+        # A loop moves time; but its thread may be blocked, and wait for this one.
+        self._drive_sleepers()
         sleeper.gate.acquire()
         self._waking.pop(sleeper, None)
 
@@ -498,6 +498,17 @@ class VirtualClock:
             return True
         return any(loop.is_running() for loop in self._loops)
 
+    def movers(self) -> set[int]:
+        """Give the idents of the threads whose turn it is to move time.
+
+        Those of the loops that run, else that of the owner. None while the owner
+        sleeps, or a simulation runs: they do it in any case.
+        """
+        if self._blocks > 0 or self._simulation is not None:
+            return set()
+        running = {loop.thread_ident for loop in self.running_loops()} - {None}
+        return {ident or 0 for ident in running or {self._owner.ident}}
+
     @property
     def is_real(self) -> bool:
         """Whether time passes as it does outside."""
@@ -510,7 +521,7 @@ class VirtualClock:
         for sleeper in self._waking:
             if sleeper.thread.is_alive():
                 return Holder(f"thread {sleeper.thread.name!r}", "the end of its sleep")
-        busy = self.threads.busy(self.loop_threads())
+        busy = self.threads.busy(self.known_threads())
         return None if busy is None else Holder(f"thread {busy.name!r}", busy.where)
 
     def held(self) -> Holder | None:
@@ -532,9 +543,13 @@ class VirtualClock:
         running = [loop for loop in list(self._loops) if loop.is_running()]
         return sorted(running, key=lambda loop: loop.thread_ident != self._owner.ident)
 
-    def loop_threads(self) -> set[int | None]:
-        """Give the idents of the threads that run a loop: it knows whether it waits."""
-        return {loop.thread_ident for loop in list(self._loops)} - {None}
+    def known_threads(self) -> set[int | None]:
+        """Give the idents of the threads at which nobody has to look.
+
+        Those that run a loop, which knows whether it waits, and those that sleep.
+        """
+        loops = {loop.thread_ident for loop in list(self._loops)} - {None}
+        return loops.union(self.timeline.sleeping())
 
     def wake_sleeper(self) -> None:
         """Wake the thread whose sleep ends first."""

@@ -1,4 +1,4 @@
-"""Move time for threads that sleep while no loop is running."""
+"""Move time for threads that sleep while no loop can: none runs, or it is blocked."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ from pytest_tta.clock.functions import REAL
 from pytest_tta.clock.waits import still_waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from types import FrameType
+    from typing import TypeAlias
 
     from pytest_tta.clock.clock import VirtualClock
     from pytest_tta.clock.timeline import Sleeper
+
+    _Stand: TypeAlias = tuple[FrameType, int]
 
 __all__ = ["Driver", "owner_waits", "pass_time", "wait_until_quiet"]
 
 _real_ns: Callable[[], int] = REAL["monotonic_ns"]
 _real_sleep: Callable[[float], None] = REAL["sleep"]
 _LOOK_SECONDS = 0.0003
+# A loop that runs moves time itself, unless its thread is blocked. That is seldom, and
+# worth no more than a glance.
+_GLANCE_SECONDS = 0.02
 _LIMITED_WAIT_SECONDS = 0.005
 _WAITING_MODULES = frozenset({"concurrent", "multiprocessing", "queue", "threading"})
 
@@ -48,7 +54,7 @@ def pass_time(clock: VirtualClock, target: int) -> None:
 
 
 class Driver:
-    """Be the thread that moves time while a test's own thread waits in a join."""
+    """Be the thread that moves time while whoever should do so waits in a join."""
 
     def __init__(self, clock: VirtualClock) -> None:
         """Serve `clock`; the thread starts with the first sleeper that needs it."""
@@ -69,10 +75,19 @@ class Driver:
             self._clock.threads.disown(self._thread)
 
     def _drive(self) -> None:
-        while (sleeper := self._next()) is not None:
-            if not self._clock.is_driven and self._is_quiet():
-                self._wake(sleeper)
-            _real_sleep(_LOOK_SECONDS)
+        clock = self._clock
+        pause = _GLANCE_SECONDS if clock.is_driven else 0.0
+        while True:
+            _real_sleep(pause)
+            sleeper = self._next()
+            if sleeper is None:
+                return
+            pause = _GLANCE_SECONDS if clock.is_driven else _LOOK_SECONDS
+            movers = clock.movers()
+            # Loops ask who is at work as well, but none while its thread waits.
+            if _all_wait(movers) and clock.holder() is None:
+                self._wake(sleeper, movers)
+                pause = _LOOK_SECONDS
 
     def _next(self) -> Sleeper | None:
         """Give the sleeper to wake next; without one the thread has come to its end."""
@@ -83,44 +98,44 @@ class Driver:
                 return None
             return found
 
-    def _wake(self, sleeper: Sleeper) -> None:
+    def _wake(self, sleeper: Sleeper, movers: set[int]) -> None:
         """Move time to the end of a sleep, unless somebody else has moved it."""
         timeline = self._clock.timeline
-        if timeline.next_sleeper is sleeper and not self._clock.is_driven:
+        if timeline.next_sleeper is sleeper and self._clock.movers() == movers:
+            before = timeline.elapsed_ns
             timeline.jump(sleeper.ns)
+            if self._clock.is_driven:
+                timeline.note_stall(before, goes_on=True)
             self._clock.wake_sleeper()
-
-    def _is_quiet(self) -> bool:
-        """Tell whether the owner and all workers wait for somebody else."""
-        if self._clock.holder() is not None or not owner_waits(self._clock):
-            return False
-        return self._clock.holder() is None
 
 
 def owner_waits(clock: VirtualClock) -> bool:
     """Watch for a moment whether the clock's own thread waits for another one."""
-    before = _owner_frame(clock)
-    patience = _patience(before)
-    if patience is None:
+    return _all_wait({clock.owner.ident or 0})
+
+
+def _all_wait(idents: Collection[int]) -> bool:
+    """Watch for a moment whether all of some threads wait for others; False for none.
+
+    Args:
+        idents: Of the threads.
+    """
+    before = _stands(idents)
+    patience = [_patience(stand) for stand in before]
+    longest = max((each or 0.0 for each in patience), default=0.0)
+    if not patience or None in patience:
         return False
-    _real_sleep(patience)
-    return _same(before, _owner_frame(clock))
+    _real_sleep(longest)
+    return before == _stands(idents)
 
 
-def _owner_frame(clock: VirtualClock) -> tuple[FrameType, int] | None:
-    frame = sys._current_frames().get(clock.owner.ident or 0)
-    return None if frame is None else (frame, frame.f_lasti)
+def _stands(idents: Collection[int]) -> list[_Stand | None]:
+    frames = sys._current_frames()
+    found = [frames.get(ident) for ident in idents]
+    return [None if frame is None else (frame, frame.f_lasti) for frame in found]
 
 
-def _same(
-    before: tuple[FrameType, int] | None, after: tuple[FrameType, int] | None
-) -> bool:
-    if before is None or after is None:
-        return before is after
-    return before[0] is after[0] and before[1] == after[1]
-
-
-def _patience(found: tuple[FrameType, int] | None) -> float | None:
+def _patience(found: _Stand | None) -> float | None:
     """Tell for how long to watch a thread before it counts as waiting.
 
     None means that it does not wait. Of a wait with a time limit nobody can tell

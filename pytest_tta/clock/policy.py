@@ -175,7 +175,7 @@ class Policy:
         """Name what is at work outside the loop, if anything is."""
         clock = self.clock
         found = clock.holder() or self._outside.working(
-            self._loop, clock.loop_threads()
+            self._loop, clock.known_threads()
         )
         if found is None and self.clock.io == "hold" and self._selector.outside:
             found = self._outside.asked()

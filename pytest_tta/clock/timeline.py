@@ -68,6 +68,7 @@ class Moment(NamedTuple):
         number: The next number of a wait.
         rows: How many lines the log has.
         withdrawn: Which waits were given up, and when.
+        woken: Which threads were woken, and when.
         stalls: How many stalls there were.
     """
 
@@ -77,6 +78,7 @@ class Moment(NamedTuple):
     number: int
     rows: int
     withdrawn: dict[int, int]
+    woken: dict[int, int]
     stalls: int
 
 
@@ -100,6 +102,7 @@ class Timeline:
         "_sleepers",
         "_stalls",
         "_withdrawn",
+        "_woken",
         "jumps",
         "now",
         "now_ns",
@@ -115,6 +118,7 @@ class Timeline:
         self._numbers = count()
         self._rows: list[Row] = []
         self._withdrawn: dict[int, int] = {}
+        self._woken: dict[int, int] = {}
         self._stalls: list[tuple[int, int]] = []
         self._sleepers: list[Sleeper] = []
 
@@ -151,7 +155,18 @@ class Timeline:
         """Let time pass while nobody is served: what was due is late."""
         before = self.elapsed_ns
         self.jump(self.now_ns + duration_ns)
-        self._stalls.append((before, self.elapsed_ns))
+        self.note_stall(before)
+
+    def note_stall(self, since_ns: int, *, goes_on: bool = False) -> None:
+        """Note that no loop was served since an instant, counted from the start.
+
+        Args:
+            since_ns: The instant.
+            goes_on: Whether the last stall has gone on, if it ended there.
+        """
+        if goes_on and self._stalls and self._stalls[-1][1] == since_ns:
+            since_ns = self._stalls.pop()[0]
+        self._stalls.append((since_ns, self.elapsed_ns))
 
     def moment(self) -> Moment:
         """Remember all of this, so that `rewind` can return to it."""
@@ -164,6 +179,7 @@ class Timeline:
             number,
             len(self._rows),
             dict(self._withdrawn),
+            dict(self._woken),
             len(self._stalls),
         )
 
@@ -174,9 +190,9 @@ class Timeline:
         self._numbers = count(number)
         del self._rows[moment.rows :]
         self._withdrawn = dict(moment.withdrawn)
+        self._woken = dict(moment.woken)
         del self._stalls[moment.stalls :]
-        while self._sleepers:
-            self.pop_sleeper().gate.release()
+        self.release_sleepers()
 
     # --- who waits -----------------------------------------------------------
 
@@ -209,14 +225,25 @@ class Timeline:
         heapq.heappush(self._sleepers, sleeper)
         return sleeper
 
+    def sleeping(self) -> list[int | None]:
+        """List the idents of the threads that sleep."""
+        return [sleeper.thread.ident for sleeper in self._sleepers]
+
     @property
     def next_sleeper(self) -> Sleeper | None:
         """The thread that wakes first."""
         return self._sleepers[0] if self._sleepers else None
 
     def pop_sleeper(self) -> Sleeper:
-        """Take the thread that wakes first out of its bed."""
-        return heapq.heappop(self._sleepers)
+        """Take the thread that wakes first out of its bed, now."""
+        sleeper = heapq.heappop(self._sleepers)
+        self._woken[sleeper.seq] = self.elapsed_ns
+        return sleeper
+
+    def release_sleepers(self) -> None:
+        """Let all threads go on that sleep, whatever time it is."""
+        while self._sleepers:
+            heapq.heappop(self._sleepers).gate.release()
 
     def drop_sleeper(self, sleeper: Sleeper) -> None:
         """Take a thread out of its bed, wherever it stands in the order."""
@@ -245,10 +272,21 @@ class Timeline:
 
     def _woke(self, row: Row) -> float | None:
         """Work out when a wait ended that nobody gave up."""
-        due = row[1] + max(to_ns(row[2]), 0)
-        if due > self.elapsed_ns:
-            return None
-        for begin, end in self._stalls:
-            if begin <= due < end and row[3] != "blocking":
-                due = end
+        due = self._woken.get(row[0])
+        if due is None:
+            due = row[1] + max(to_ns(row[2]), 0)
+            if due > self.elapsed_ns:
+                return None
+            if row[3] != "blocking":
+                due = self._served(due)
         return due / SECOND
+
+    def _served(self, due: int) -> int:
+        """Work out when a loop came to what was due at an instant.
+
+        What was due when a stall began is taken for served: as a rule it has led to it.
+        """
+        for begin, end in self._stalls:
+            if begin < due < end:
+                due = end
+        return due

@@ -146,11 +146,11 @@ def test_a_function_in_a_thread_sleeps_for_itself(loop: SimulationLoop) -> None:
         loop.begin()
         loop.run(body())
     assert log == [("other", 2.0), ("work", 3.0), ("limit", 4.0)]
-    assert [r.kind for r in loop.clock.sleeps] == [
-        "sleep",
-        "thread",
-        "timeout",
-        "thread",
+    assert [(r.kind, r.woke_at) for r in loop.clock.sleeps] == [
+        ("sleep", 2.0),
+        ("thread", 3.0),
+        ("timeout", 4.0),
+        ("thread", None),
     ]
 
 

@@ -106,6 +106,45 @@ def test_a_sleep_that_is_late_says_so() -> None:
     assert [record.woke_at for record in clock.sleeps] == [3.0]
 
 
+def test_what_a_blocking_sleep_makes_late_says_so() -> None:
+    """Timers wait until it is over; what led to it does not, nor does a thread."""
+    import threading
+    import time
+
+    async def body() -> None:
+        await asyncio.sleep(1)
+        asyncio.get_running_loop().call_later(2, int)
+        thread = threading.Thread(target=time.sleep, args=(3,))
+        thread.start()
+        time.sleep(5)
+        thread.join()
+
+    clock = VirtualClock()
+    clock.run(body())
+    assert [(r.kind, r.delay, r.woke_at) for r in clock.sleeps] == [
+        ("sleep", 1, 1.0),
+        ("timer", 2, 6.0),
+        ("thread", 3, 4.0),
+        ("blocking", 5, 6.0),
+    ]
+
+
+def test_a_thread_that_is_not_woken_says_so() -> None:
+    """The clock is left before the end of its sleep."""
+    import threading
+    import time
+
+    with VirtualClock() as clock:
+        thread = threading.Thread(target=time.sleep, args=(9,), daemon=True)
+        thread.start()
+        clock.run(asyncio.sleep(1))
+    thread.join()
+    assert [(r.kind, r.woke_at) for r in clock.sleeps] == [
+        ("thread", None),
+        ("sleep", 1.0),
+    ]
+
+
 def test_blocking_sleep_is_logged_and_moves_time() -> None:
     """time.sleep in the loop's own thread is a wait of the kind `blocking`."""
     import time

@@ -24,6 +24,8 @@ from pytest_tta.clock import waits
 from pytest_tta.clock.clock import VirtualClock
 from pytest_tta.clock.functions import REAL
 from pytest_tta.clock.threads import BusyThread, OwnedThreads
+from pytest_tta.clock.timeline import Sleeper, Timeline
+from tests.processes import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -641,6 +643,99 @@ def test_h26_threads_of_a_plain_test_sleep_in_virtual_time(clock: VirtualClock) 
         thread.join()
 
     assert woke == [("short", 60.0), ("long", 3600.0)]
+
+
+def by_join(nap: Callable[[], None]) -> None:
+    """Wait for the end of a thread."""
+    thread = threading.Thread(target=nap)
+    thread.start()
+    thread.join()
+
+
+def by_leaving_a_pool(nap: Callable[[], None]) -> None:
+    """Leave a pool, which waits for its jobs."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        pool.submit(nap)
+
+
+def by_result(nap: Callable[[], None]) -> None:
+    """Wait for the result of a job."""
+    pool = concurrent.futures.ThreadPoolExecutor()
+    pool.submit(nap).result()
+    pool.shutdown(wait=False)
+
+
+def by_queue(nap: Callable[[], None]) -> None:
+    """Wait for an item of a queue."""
+    items: queue.Queue[None] = queue.Queue()
+    threading.Thread(target=lambda: items.put(nap())).start()  # type: ignore[func-returns-value]
+    items.get()
+
+
+@pytest.mark.parametrize("wait", [by_join, by_leaving_a_pool, by_result, by_queue])
+def test_threads_sleep_as_long_as_they_want_while_a_loop_waits_for_them(
+    wait: Callable[[Callable[[], None]], None],
+) -> None:
+    """The loop cannot move time then; its timers fire late, as outside of a test."""
+    clock = VirtualClock()
+    fired: list[float] = []
+
+    def nap() -> None:
+        time.sleep(10)
+        time.sleep(5)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(3, lambda: fired.append(clock.elapsed))
+        wait(nap)
+        await asyncio.sleep(1)
+
+    # A clock that does not move would hold this thread for ever.
+    test = threading.Thread(target=lambda: clock.run(main()), daemon=True)
+    test.start()
+    test.join(PATIENCE)
+
+    assert not test.is_alive()
+    assert fired == [15.0]
+    assert [(each.delay, each.woke_at) for each in clock.sleeps] == [
+        (3, 15.0),
+        (10, 10.0),
+        (5, 15.0),
+        (1, 16.0),
+    ]
+
+
+def test_a_loop_that_is_at_work_keeps_time_from_moving() -> None:
+    """A thread sleeps on, however long a callback of the loop takes."""
+    clock = VirtualClock()
+
+    async def main() -> float:
+        napping = asyncio.ensure_future(asyncio.to_thread(time.sleep, 10))
+        await asyncio.sleep(0)
+        work(0.1)
+        elapsed = clock.elapsed
+        await napping
+        return elapsed
+
+    assert clock.run(main()) == 0.0
+    assert clock.elapsed == 10.0
+
+
+def test_nobody_has_to_look_at_a_thread_that_sleeps(clock: VirtualClock) -> None:
+    """It is known to wait from its first moment on, not only after a second look."""
+    asked: list[object] = []
+    add = clock.timeline.add_sleeper
+
+    def ask(seconds: float, number: int) -> Sleeper:
+        sleeper = add(seconds, number)
+        asked.append(clock.holder())
+        return sleeper
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Timeline, "add_sleeper", lambda _, *args: ask(*args))
+        by_join(lambda: time.sleep(10))
+
+    assert asked == [None]
 
 
 def test_the_owner_drives_time_only_as_long_as_it_sleeps(clock: VirtualClock) -> None:
