@@ -225,9 +225,11 @@ class VirtualClock:
     def _leave(self) -> None:
         if self._wall is not None:
             self._wall.stop()
-        self._wall = self._driver = None
         active.deactivate(self)
         self.timeline.release_sleepers()
+        if self._driver is not None:
+            self._driver.end()
+        self._wall = self._driver = None
         for text in self.threads.notes:
             self.note_once(text)
         self.threads.close()

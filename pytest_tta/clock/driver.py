@@ -61,6 +61,9 @@ class Driver:
         self._clock = clock
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        # Held for as long as the thread may go on.
+        self._leave = threading.Lock()
+        self._leave.acquire()
 
     def ensure(self) -> None:
         """Run while anybody sleeps."""
@@ -74,11 +77,17 @@ class Driver:
             # It is none of the test's threads, whoever started it.
             self._clock.threads.disown(self._thread)
 
+    def end(self) -> None:
+        """End the thread, if it runs, now that the clock has been left."""
+        thread = self._thread
+        if thread is not None:
+            self._leave.release()
+            thread.join()
+
     def _drive(self) -> None:
         clock = self._clock
         pause = _GLANCE_SECONDS if clock.is_driven else 0.0
-        while True:
-            _real_sleep(pause)
+        while not self._leave.acquire(timeout=pause):
             sleeper = self._next()
             if sleeper is None:
                 return

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from pytest_tta.clock import driver, waits
 from pytest_tta.clock import threads as threads_module
-from pytest_tta.clock import waits
 from pytest_tta.clock.clock import VirtualClock
 from pytest_tta.clock.functions import REAL
 from pytest_tta.clock.threads import BusyThread, OwnedThreads
@@ -719,6 +719,16 @@ def test_a_loop_that_is_at_work_keeps_time_from_moving() -> None:
 
     assert clock.run(main()) == 0.0
     assert clock.elapsed == 10.0
+
+
+def test_no_thread_of_a_clock_outlives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even for the moment until it would look around again."""
+    monkeypatch.setattr(driver, "_GLANCE_SECONDS", PATIENCE)
+    with VirtualClock() as clock:
+        clock.run(asyncio.to_thread(time.sleep, 10))
+        ours = [one for one in threading.enumerate() if "tta" in one.name]
+    assert [one.name for one in ours] == ["pytest_tta clock"]
+    assert not ours[0].is_alive()
 
 
 def test_nobody_has_to_look_at_a_thread_that_sleeps(clock: VirtualClock) -> None:
