@@ -727,9 +727,10 @@ def test_a_choice_tells_its_time_from_the_start_of_the_clock() -> None:
     loop.begin(lambda units: len(units) - 1)
 
     async def main() -> None:
-        """Let a timer go before an operation."""
-        await asyncio.gather(asyncio.sleep(2), op("late"))
+        """Let a timer go before an operation, which is chosen after another one."""
+        await asyncio.sleep(1)
+        await asyncio.gather(asyncio.sleep(2), op("late"), op("last"))
 
     loop.run(main())
-    assert [(one.at, one.came) for one in loop.choices] == [(0, 2)]
+    assert [(one.at, one.came) for one in loop.choices] == [(1, 3), (3, 3)]
     loop.close()

@@ -56,6 +56,22 @@ def test_who_is_alone_may_go_on_at_once(loop: SimulationLoop) -> None:
     assert loop.rests == 1
 
 
+def test_who_went_on_at_once_does_not_answer_before_others_have_asked(
+    loop: SimulationLoop,
+) -> None:
+    """Two operations are a choice, also if one was begun a round later."""
+
+    async def body() -> None:
+        await loop.answer("a", may_pass=True)
+        await asyncio.gather(loop.operation("b"), asyncio.create_task(later()))
+
+    async def later() -> None:
+        await loop.operation("c")
+
+    loop.run(body())
+    assert [[unit.label for unit in one.units] for one in loop.choices] == [["b", "c"]]
+
+
 def test_answers_that_are_not_waited_for_are_counted(loop: SimulationLoop) -> None:
     """The next operation of a label has the next number."""
 
@@ -261,16 +277,19 @@ def test_an_execution_is_the_same_as_if_each_answer_were_waited_for(
 def test_asking_without_a_pause_is_a_spin(
     loop: SimulationLoop, *, suspends: bool
 ) -> None:
-    """Each answer comes at once, so that time never moves."""
+    """Each answer comes at once, and time never moves; so many come, and no more."""
+    answers: list[None] = []
 
     async def body() -> None:
         while True:
             await loop.answer("poll")
+            answers.append(None)
 
     loop.begin(suspends=suspends)
     loop.max_steps = 1000
     with pytest.raises(ClockSpin, match=r"answered 1000 times in a row at 0 s"):
         loop.run(body())
+    assert len(answers) == 1000
 
 
 def test_answers_are_counted_for_one_instant(loop: SimulationLoop) -> None:
