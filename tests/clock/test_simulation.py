@@ -376,6 +376,32 @@ def test_in_a_burst_answers_arrive_together(loop: SimulationLoop) -> None:
     assert together < loop.rests
 
 
+def test_a_burst_goes_on_in_the_usual_order_or_lets_something_come(
+    loop: SimulationLoop,
+) -> None:
+    """Of what is ready only the first is a choice: the others wait for it."""
+    loop.begin(mode="burst")
+    loop.run(handshake([]))
+    steps = [[unit.kind for unit in one.units].count("step") for one in loop.choices]
+    assert set(steps) == {0, 1}
+
+
+def test_time_is_kept_from_moving_by_a_block(loop: SimulationLoop) -> None:
+    """While the block lasts, and no longer; the loop's own thread may do so."""
+    moments: list[float] = []
+
+    async def body() -> None:
+        sleeping = asyncio.create_task(asyncio.sleep(3))
+        with loop.clock.hold():
+            await loop.clock.settle()
+            moments.append(loop.time())
+        await sleeping
+        moments.append(loop.time())
+
+    loop.run(body())
+    assert moments == [0.0, 3.0]
+
+
 def test_a_burst_that_takes_the_first_is_as_usual(loop: SimulationLoop) -> None:
     """Choice 0 lets go on what is ready."""
     digests = []
