@@ -15,7 +15,7 @@ from pytest_tta import op
 from pytest_tta.clock import VirtualClock
 from pytest_tta.clock.choices import Choice, Unit
 from pytest_tta.clock.errors import ClockDeadlock, ClockRunaway, ClockSpin
-from pytest_tta.clock.simulation import SimulationLoop
+from pytest_tta.clock.simulation import BUSY_ROUNDS, SimulationLoop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -386,6 +386,43 @@ def test_a_burst_goes_on_in_the_usual_order_or_lets_something_come(
     assert set(steps) == {0, 1}
 
 
+def test_a_burst_may_let_a_timer_come_that_is_due(loop: SimulationLoop) -> None:
+    """It is not after now, and need not wait for what is ready."""
+    loop.begin(mode="burst")
+
+    async def body() -> None:
+        asyncio.get_running_loop().call_later(0, int)
+        await asyncio.sleep(0)
+
+    loop.run(body())
+    kinds = [[unit.kind for unit in one.units] for one in loop.choices]
+    assert kinds == [["step", "timer"]] * 2  # Nobody has let it come.
+
+
+def test_a_timer_is_no_choice_while_time_is_held(loop: SimulationLoop) -> None:
+    """Only the operation may come; afterwards the timer may."""
+    loop.begin(lambda _: pytest.fail("was asked"))
+
+    async def body() -> float:
+        sleeping = asyncio.create_task(asyncio.sleep(3))
+        with loop.clock.hold():
+            await loop.operation("a")
+            await asyncio.sleep(0)
+        await sleeping
+        return loop.time()
+
+    assert loop.run(body()) == 3.0
+
+
+@pytest.mark.parametrize("ns", [-1, 0])
+def test_an_instant_that_has_come_is_not_waited_for(
+    loop: SimulationLoop, ns: int
+) -> None:
+    """Nobody else comes before."""
+    loop.run(loop.until(ns))
+    assert loop.rests == 0
+
+
 def test_time_is_kept_from_moving_by_a_block(loop: SimulationLoop) -> None:
     """While the block lasts, and no longer; the loop's own thread may do so."""
     moments: list[float] = []
@@ -449,18 +486,26 @@ def test_a_deadlock_is_told_as_in_everyday_life(loop: SimulationLoop) -> None:
     assert str(simulated.value) == str(everyday.value)
 
 
-def test_callbacks_without_an_end_are_noticed(loop: SimulationLoop) -> None:
-    """Time cannot move while something runs."""
+@pytest.mark.parametrize(("timers", "most"), [(1, 100), (0, 1000)])
+def test_callbacks_without_an_end_are_noticed(
+    loop: SimulationLoop, timers: int, most: int
+) -> None:
+    """Time cannot move while something runs; ten times sooner if it would."""
+    rounds: list[None] = []
 
     async def body() -> None:
-        """Spin beside a timer."""
-        asyncio.get_running_loop().call_later(1, print)
+        """Spin, beside a timer or none."""
+        for _ in range(timers):
+            asyncio.get_running_loop().call_later(1, print)
         while True:
+            rounds.append(None)
             await asyncio.sleep(0)
 
-    loop.max_steps = 1000
-    with pytest.raises(ClockSpin, match=r"callbacks ran 1000 times in a row at 0 s"):
+    loop.max_steps = 100
+    text = rf"callbacks ran {most} times in a row at 0 s"
+    with pytest.raises(ClockSpin, match=text):
         loop.run(body())
+    assert most <= len(rounds) <= most + BUSY_ROUNDS
 
 
 def test_callbacks_are_counted_anew_when_time_has_moved(loop: SimulationLoop) -> None:

@@ -72,6 +72,22 @@ def test_who_went_on_at_once_does_not_answer_before_others_have_asked(
     assert [[unit.label for unit in one.units] for one in loop.choices] == [["b", "c"]]
 
 
+def test_who_is_alone_takes_as_many_rounds(loop: SimulationLoop) -> None:
+    """The moment of rest that is left out is one of them."""
+    counts: list[tuple[int, int]] = []
+    for suspends in (False, True):
+        loop.begin(suspends=suspends)
+        loop.run(ask(loop))
+        counts.append((loop.steps, loop.rests))
+    assert counts == [(6, 2)] * 2
+
+
+async def ask(loop: SimulationLoop) -> None:
+    """Ask twice."""
+    await loop.answer("a")
+    await loop.answer("b")
+
+
 def test_answers_that_are_not_waited_for_are_counted(loop: SimulationLoop) -> None:
     """The next operation of a label has the next number."""
 
@@ -273,23 +289,43 @@ def test_an_execution_is_the_same_as_if_each_answer_were_waited_for(
 # --- who asks again and again ---------------------------------------------------------
 
 
+@pytest.mark.parametrize("begins", [0, 1])
 @pytest.mark.parametrize("suspends", [False, True])
 def test_asking_without_a_pause_is_a_spin(
-    loop: SimulationLoop, *, suspends: bool
+    loop: SimulationLoop, begins: int, *, suspends: bool
 ) -> None:
     """Each answer comes at once, and time never moves; so many come, and no more."""
     answers: list[None] = []
 
     async def body() -> None:
+        await asyncio.sleep(begins)
         while True:
             await loop.answer("poll")
             answers.append(None)
 
     loop.begin(suspends=suspends)
     loop.max_steps = 1000
-    with pytest.raises(ClockSpin, match=r"answered 1000 times in a row at 0 s"):
+    text = rf"answered 1000 times in a row at {begins} s"
+    with pytest.raises(ClockSpin, match=text):
         loop.run(body())
     assert len(answers) == 1000
+
+
+def test_a_timer_of_the_same_instant_is_no_pause(loop: SimulationLoop) -> None:
+    """Time has not moved by it, so that the answers before it still count."""
+
+    async def body() -> None:
+        while True:
+            await loop.answer("poll")
+            waiter = loop.create_future()
+            loop.call_later(0, waiter.set_result, None)
+            await waiter
+
+    # Its numbers are no small ones, which are the same objects everywhere.
+    loop.clock.timeline.rebase(10**9)
+    loop.max_steps = 100
+    with pytest.raises(ClockSpin, match=r"answered 100 times in a row"):
+        loop.run(body())
 
 
 def test_answers_are_counted_for_one_instant(loop: SimulationLoop) -> None:
