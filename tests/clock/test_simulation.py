@@ -386,6 +386,24 @@ def test_a_burst_goes_on_in_the_usual_order_or_lets_something_come(
     assert set(steps) == {0, 1}
 
 
+def test_in_a_burst_that_comes_which_is_chosen(loop: SimulationLoop) -> None:
+    """Of several operations the last, while something else is ready."""
+    log: list[str] = []
+
+    async def call(label: str) -> None:
+        await op(label)
+        log.append(label)
+
+    async def body() -> None:
+        waiting = [asyncio.create_task(call(label)) for label in "abc"]
+        while not waiting[0].done():
+            await asyncio.sleep(0)
+
+    loop.begin(lambda units: len(units) - 1, mode="burst")
+    loop.run(body())
+    assert log == ["c", "b", "a"]
+
+
 def test_a_burst_may_let_a_timer_come_that_is_due(loop: SimulationLoop) -> None:
     """It is not after now, and need not wait for what is ready."""
     loop.begin(mode="burst")

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_tta import Harness, op
 from pytest_tta.clock.errors import ClockSpin
-from pytest_tta.clock.simulation import SimulationLoop
+from pytest_tta.clock.simulation import BUSY_ROUNDS, SimulationLoop
 from pytest_tta.explore.choosers import any_of_them
 from pytest_tta.explore.execution import Subject
 from pytest_tta.explore.plan import FaultAt, Plan, Schedule
@@ -56,20 +56,26 @@ def test_who_is_alone_may_go_on_at_once(loop: SimulationLoop) -> None:
     assert loop.rests == 1
 
 
-def test_who_went_on_at_once_does_not_answer_before_others_have_asked(
-    loop: SimulationLoop,
-) -> None:
-    """Two operations are a choice, also if one was begun a round later."""
+def test_after_a_moment_of_rest_there_is_time_to_ask(loop: SimulationLoop) -> None:
+    """Two operations are a choice then, in whichever round it was."""
 
-    async def body() -> None:
-        await loop.answer("a", may_pass=True)
-        await asyncio.gather(loop.operation("b"), asyncio.create_task(later()))
+    async def ask_later(label: str) -> None:
+        await loop.operation(label)
 
-    async def later() -> None:
+    async def body(rounds: int) -> None:
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        await loop.answer("alone", may_pass=True)
+        asking = asyncio.create_task(ask_later("b"))
+        await loop.operation("a")
         await loop.operation("c")
+        await asking
 
-    loop.run(body())
-    assert [[unit.label for unit in one.units] for one in loop.choices] == [["b", "c"]]
+    for rounds in range(2 * BUSY_ROUNDS):
+        loop.begin()
+        loop.run(body(rounds))
+        offered = [[unit.label for unit in one.units] for one in loop.choices]
+        assert offered == [["a", "b"], ["b", "c"]]
 
 
 def test_who_is_alone_takes_as_many_rounds(loop: SimulationLoop) -> None:
@@ -93,11 +99,12 @@ def test_answers_that_are_not_waited_for_are_counted(loop: SimulationLoop) -> No
 
     async def body() -> None:
         await loop.answer("a")
+        await loop.answer("a")
         await asyncio.gather(loop.operation("a"), loop.operation("b"))
 
     loop.run(body())
     ((units, _, last, *_),) = loop.choices
-    assert [unit.number for unit in units] == [2, 1]
+    assert [unit.number for unit in units] == [3, 1]
     assert last == 0
 
 
