@@ -203,7 +203,7 @@ class SimulationLoop(LoopCore):
         self._counts: dict[str, int] = {}
         self._choose: Chooser = first_come
         self._mode: Literal["op", "burst", "harsh"] = "op"
-        self._early = 0
+        self._early_left = 0
         self._records = True
         self._suspends = False
         self.helpers: list[asyncio.Task[Any]] = []
@@ -247,7 +247,7 @@ class SimulationLoop(LoopCore):
         self._reset()
         self._choose = choose
         self._mode = mode
-        self._early = early
+        self._early_left = early
         self._records = record
         self._suspends = suspends
         self._owner = _get_ident()
@@ -475,7 +475,7 @@ class SimulationLoop(LoopCore):
             self._operations
             or self._suspends
             or self._mode != "op"
-            or self.early_used < self._early
+            or self._early_left
             or self._clock.has_wishes
             or self._answers >= self.max_steps
             or task._must_cancel  # type: ignore[attr-defined]
@@ -588,7 +588,7 @@ class SimulationLoop(LoopCore):
         if not operations or not timers:
             return operations or timers
         plain = [timer for timer in timers if timer.kind != "timeout"]
-        if self.early_used < self._early:
+        if self._early_left:
             plain += [timer for timer in timers if timer.kind == "timeout"]
         return [*operations, *plain]
 
@@ -629,7 +629,9 @@ class SimulationLoop(LoopCore):
             return
         self._last = event.chain
         if event.kind == "timeout":
-            self.early_used += bool(self._operations)
+            if self._operations:
+                self.early_used += 1
+                self._early_left -= 1
             self.slow_limits += self._has_waited
         elif self._operations and event.ns > self._timeline.now_ns:
             self._has_waited = True
