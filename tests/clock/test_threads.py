@@ -724,11 +724,12 @@ def test_a_loop_that_is_at_work_keeps_time_from_moving() -> None:
 def test_no_thread_of_a_clock_outlives_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even for the moment until it would look around again."""
     monkeypatch.setattr(driver, "_GLANCE_SECONDS", PATIENCE)
+    before = {*threading.enumerate()}
     with VirtualClock() as clock:
         clock.run(asyncio.to_thread(time.sleep, 10))
-        ours = [one for one in threading.enumerate() if "tta" in one.name]
-    assert [one.name for one in ours] == ["pytest_tta clock"]
-    assert not ours[0].is_alive()
+        (left,) = {*threading.enumerate()} - before
+    assert left.name == "pytest_tta clock"
+    assert not left.is_alive()
 
 
 def test_nobody_has_to_look_at_a_thread_that_sleeps(clock: VirtualClock) -> None:
