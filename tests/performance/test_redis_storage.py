@@ -296,8 +296,12 @@ def test_whatever_lies_at_a_key_is_no_error(data, tagged) -> None:
     check()
 
 
-async def test_no_answer_of_a_real_script_is_misread() -> None:
+async def test_no_answer_of_a_real_script_is_misread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Packed lists: empty, short and long texts, none, and what is no text."""
+    # Megabytes, which take a busy machine longer than an answer may.
+    monkeypatch.setattr("tta_primitives.redis_link.batches.COMMAND_SECONDS", 30.0)
     async with real_redis() as client, own_namespace(client) as namespace:
         storage = RedisStorage(client)
         lengths = (0, 1, 30, 31, 32, 200, 255, 256, 65_000, 65_535, 65_536, 200_000)
