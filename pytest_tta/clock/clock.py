@@ -500,7 +500,7 @@ class VirtualClock:
             return True
         return any(loop.is_running() for loop in self._loops)
 
-    def movers(self) -> set[int]:
+    def movers(self) -> set[int | None]:
         """Give the idents of the threads whose turn it is to move time.
 
         Those of the loops that run, else that of the owner. None while the owner
@@ -508,8 +508,7 @@ class VirtualClock:
         """
         if self._blocks > 0 or self._simulation is not None:
             return set()
-        running = {loop.thread_ident for loop in self.running_loops()} - {None}
-        return {ident or 0 for ident in running or {self._owner.ident}}
+        return self._loop_threads() or {self._owner.ident}
 
     @property
     def is_real(self) -> bool:
@@ -550,8 +549,10 @@ class VirtualClock:
 
         Those that run a loop, which knows whether it waits, and those that sleep.
         """
-        loops = {loop.thread_ident for loop in list(self._loops)} - {None}
-        return loops.union(self.timeline.sleeping())
+        return self._loop_threads().union(self.timeline.sleeping())
+
+    def _loop_threads(self) -> set[int | None]:
+        return {loop.thread_ident for loop in list(self._loops)} - {None}
 
     def wake_sleeper(self) -> None:
         """Wake the thread whose sleep ends first."""

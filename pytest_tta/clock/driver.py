@@ -79,7 +79,8 @@ class Driver:
 
     def end(self) -> None:
         """End the thread, if it runs, now that the clock has been left."""
-        thread = self._thread
+        with self._lock:  # One that is about to start cannot be joined.
+            thread = self._thread
         if thread is not None:
             self._leave.release()
             thread.join()
@@ -107,7 +108,7 @@ class Driver:
                 return None
             return found
 
-    def _wake(self, sleeper: Sleeper, movers: set[int]) -> None:
+    def _wake(self, sleeper: Sleeper, movers: set[int | None]) -> None:
         """Move time to the end of a sleep, unless somebody else has moved it."""
         timeline = self._clock.timeline
         if timeline.next_sleeper is sleeper and self._clock.movers() == movers:
@@ -120,27 +121,29 @@ class Driver:
 
 def owner_waits(clock: VirtualClock) -> bool:
     """Watch for a moment whether the clock's own thread waits for another one."""
-    return _all_wait({clock.owner.ident or 0})
+    return _all_wait({clock.owner.ident})
 
 
-def _all_wait(idents: Collection[int]) -> bool:
+def _all_wait(idents: Collection[int | None]) -> bool:
     """Watch for a moment whether all of some threads wait for others; False for none.
 
     Args:
         idents: Of the threads.
     """
     before = _stands(idents)
-    patience = [_patience(stand) for stand in before]
-    longest = max((each or 0.0 for each in patience), default=0.0)
-    if not patience or None in patience:
-        return False
+    longest = 0.0
+    for stand in before:
+        patience = _patience(stand)
+        if patience is None:
+            return False
+        longest = max(longest, patience)
     _real_sleep(longest)
-    return before == _stands(idents)
+    return bool(before) and before == _stands(idents)
 
 
-def _stands(idents: Collection[int]) -> list[_Stand | None]:
+def _stands(idents: Collection[int | None]) -> list[_Stand | None]:
     frames = sys._current_frames()
-    found = [frames.get(ident) for ident in idents]
+    found = [frames.get(ident or 0) for ident in idents]
     return [None if frame is None else (frame, frame.f_lasti) for frame in found]
 
 

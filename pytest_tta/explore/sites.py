@@ -200,7 +200,7 @@ class Sites(Interceptor):
             return self._struck(seen, proceed)
         answered = self._loop.answer(seen.site, may_pass=True)
         # As a rule there is nothing to wait for, and so no coroutine to make for it.
-        return proceed() if answered is AT_ONCE else _after(answered, proceed)
+        return proceed() if answered is AT_ONCE else _once(answered, proceed)
 
     async def _struck(self, seen: Seen, proceed: Callable[[], Awaitable[Any]]) -> Any:
         await self.before(seen, may_pass=True)
@@ -379,7 +379,7 @@ def _is_calm(moments: list[float]) -> bool:
     return min(gaps, default=0.0) >= _CALM_SECONDS - 1e-6
 
 
-async def _after(
+async def _once(
     answered: Awaitable[None], proceed: Callable[[], Awaitable[Any]]
 ) -> Any:
     await answered
