@@ -395,6 +395,20 @@ def test_each_execution_has_the_same_chance_and_ids() -> None:
     assert not set(drawn[0]) & set(drawn[2])
 
 
+def test_an_operation_takes_a_round_as_in_an_ordinary_run() -> None:
+    """Also where nothing else could come before its answer."""
+    rounds: list[int] = []
+
+    def body(tta: Harness) -> None:
+        async def main(_: None) -> None:
+            rounds.append(len(list(op("x").__await__())))
+
+        tta.run(main, None)
+
+    outcome_of(body)
+    assert rounds == [1]
+
+
 def test_chance_is_that_of_an_ordinary_run() -> None:
     """The jitter of a retry is the same on both loops."""
     drawn: list[float] = []
